@@ -1,0 +1,60 @@
+"""Where a forward pass gets its weights from.
+
+A decoder asks for weights when it needs them and does not know whether they lie in memory or are merged on the spot.
+That one seam lets a plain model, a merge inside the layer scan and a data-flow path share one forward pass.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+from jax import Array, lax
+
+from jaxmerge.architectures.table import LAYERS
+
+Params = dict[str, Array]
+
+
+class Weights(Protocol):
+    """All arrays come in the compute dtype of the forward pass. `index`, `ids` and `start` may be traced."""
+
+    def layer(self, index: Array) -> Params:
+        """The tensors of one layer, by path without the leading `layers.`."""
+        ...
+
+    def rows(self, path: str, ids: Array) -> Array:
+        """Rows `ids` (any shape) of a matrix that is not stacked: `[*ids.shape, columns]`."""
+        ...
+
+    def block(self, path: str, start: Array, size: int) -> Array:
+        """`size` consecutive rows from row `start` of a matrix that is not stacked; rows past its end are clamped
+        as by `lax.dynamic_slice`."""
+        ...
+
+    def whole(self, path: str) -> Array:
+        """A tensor that is not stacked."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stored:
+    """Weights that lie in memory: a flat dictionary of parameters, stacked over layers."""
+
+    params: Params
+
+    def layer(self, index: Array) -> Params:
+        return {
+            path.removeprefix(LAYERS): lax.dynamic_index_in_dim(array, index, keepdims=False)
+            for path, array in self.params.items()
+            if path.startswith(LAYERS)
+        }
+
+    def rows(self, path: str, ids: Array) -> Array:
+        return self.params[path][ids]
+
+    def block(self, path: str, start: Array, size: int) -> Array:
+        return lax.dynamic_slice_in_dim(self.params[path], start, size)
+
+    def whole(self, path: str) -> Array:
+        return self.params[path]

@@ -1,0 +1,89 @@
+"""What objectives ask of a model, and what they give back.
+
+An objective turns a data file into token batches once, and afterwards only talks to a `Runner`: something that runs P
+models on those batches. Whether these are one stored model or a population of merges is not its business.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Examples of similar length, padded to one shape.
+
+    tokens: int32 `[N, T]`. valid: bool `[N, T]`, False at padding.
+    counted: bool `[N, T]`, the tokens whose log-probability counts (never the first valid one); all False for prompts.
+    index: int64 `[N]`, the place of each example in the split; -1 for a row that only fills the shape.
+    """
+
+    tokens: np.ndarray
+    valid: np.ndarray
+    counted: np.ndarray
+    index: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All sequences of a split, in buckets. Padding is on the right for likelihood, on the left for prompts.
+
+    size: number of sequences.
+    """
+
+    buckets: tuple[Bucket, ...]
+    size: int
+
+
+class Runner(Protocol):
+    """P models that can be asked for likelihoods and text."""
+
+    @property
+    def size(self) -> int:
+        """P."""
+        ...
+
+    def likelihood(self, batch: Batch) -> np.ndarray:
+        """Sum of the log-probabilities (nats) of the counted tokens of each sequence: float32 `[P, N]`."""
+        ...
+
+    def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
+        """Greedy continuation of each prompt: int32 `[P, N, max_new_tokens]`, -1 from the first stop id on
+        (the stop id itself is not given back)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An objective's result for P models on N examples.
+
+    examples: float32 `[P, N]`, higher is better. The score of a model is the mean over examples.
+    ties: float32 `[P]`, a smooth tie-breaker for discrete scores (mean log-likelihood of the reference answer), else zeros.
+    outputs: for generating objectives the text of each output, `[P][N]`; else None.
+    """
+
+    examples: np.ndarray
+    ties: np.ndarray
+    outputs: list[list[str]] | None = None
+
+
+class Objective(Protocol):
+    """name and weight come from the config. `discrete`: the score is a share of examples."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def discrete(self) -> bool: ...
+
+    def score(self, runner: Runner, split: str) -> Scored:
+        """Score the runner's models on `search`, `validation` or `test`."""
+        ...
+
+    def splits(self) -> dict[str, int]:
+        """The splits that have data, with their number of examples."""
+        ...

@@ -1,0 +1,148 @@
+"""The one interface of every merge operator.
+
+An operator is two pure functions and a declaration.
+
+`prepare(sources, request) -> Prepared` computes, once for a tensor, what does not depend on the recipe being tried:
+thresholds and masked L1 norms on a grid of densities, norms, Gram matrices, ranks. It sees whole tensors.
+`apply(tile, stats, params) -> array` merges an aligned tile of the sources. Every parameter is traced, so one compiled
+program serves a whole search, and gradients flow. Tiling from disk, stacked layers, merging inside the layer scan,
+sharding and kernels are wrappers around this function: none of them changes a bit of its result, because all that
+depends on more than the tile comes from `prepare`, whose sums are exact and therefore independent of order.
+
+The interface was checked on paper against all of mergekit's operators:
+
+| operator | prepare | apply |
+|---|---|---|
+| linear, task_arithmetic, passthrough, nearswap | nothing | element |
+| ties, breadcrumbs(_ties) | thresholds and kept L1 on the density (x gamma) grid | element |
+| dare_linear, dare_ties | mask key, kept L1 on the density grid | element |
+| della, della_linear | ranks within rows as a field, mask key, kept L1 on the (density, epsilon) grid | element |
+| slerp, multislerp, karcher, nuslerp (flat), model_stock | Gram matrix of the sources | element: a linear combination |
+| nuslerp (rows), model_stock filter_wise | nothing | row |
+| nuslerp (columns) | a statistic per column, `[columns]`, broadcast against the tile | element |
+| sce | variance threshold on the select_topk grid, mean squares | element |
+| arcee_fusion | the importance threshold | row |
+| ram, ramplus_tl | counts of shared and unique elements | element |
+| a user's function, SVD methods | factors, or nothing | tensor |
+
+and against gradients (only `jnp` arithmetic in `apply`), row-wise operators (`scope`) and Pallas (a kernel replaces
+`apply` for a tile and is compared with it).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax import Array
+
+Scope = Literal["element", "row", "tensor"]
+Stats = dict[str, Any]
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an operator, declared once: validation, help, search space and documentation read it.
+
+    default: value where a recipe says nothing; None: the recipe must say it.
+    low, high: the values allowed, inclusive; None: unbounded.
+    search: bounds proposed to a search, or None where it is not meant to be searched.
+    per_source: a value for every source (`[K]`), or one for the whole merge.
+    gridded: `prepare` needs the values in advance; a search rounds them to a grid.
+    """
+
+    name: str
+    meaning: str
+    default: float | bool | None
+    kind: Literal["number", "flag", "integer"] = "number"
+    low: float | None = None
+    high: float | None = None
+    search: tuple[float, float] | None = None
+    per_source: bool = False
+    gridded: bool = False
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tile:
+    """Aligned pieces of the sources: any number of rows, each whole along the last axis.
+
+    base: float32, or None where the operator has no base.
+    sources: K arrays, float32, of the base's shape, in the recipe's order.
+    rows: uint32 `[*shape[:-1]]`, which row of the tensor (leading axes flattened) each row of the tile is.
+    fields: what `prepare` computed for every element, cut like the sources; a tuple of K arrays a name.
+    """
+
+    base: Array | None
+    sources: tuple[Array, ...]
+    rows: Array
+    fields: dict[str, tuple[Array, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Whole tensors on the host, in the dtype of their checkpoint."""
+
+    base: np.ndarray | None
+    experts: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `prepare` is asked for.
+
+    tensor: the tensor's name in the checkpoint (masks depend on it).
+    seed: seed of random masks.
+    grid: for each gridded parameter, for each source, the float64 values that will be asked, ascending.
+    masks: recorded Bernoulli draws to use in place of our own, one uint8 array a source.
+    """
+
+    tensor: str
+    seed: int
+    grid: Mapping[str, tuple[np.ndarray, ...]]
+    masks: tuple[np.ndarray, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """stats: small arrays, a float32/uint32 array a name, stackable over layers. fields: see `Tile.fields`."""
+
+    stats: Stats = field(default_factory=dict)
+    fields: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
+
+
+def nothing(sources: Sources, request: Request) -> Prepared:
+    """The `prepare` of operators that need nothing in advance."""
+    return Prepared()
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A merge operator.
+
+    min_sources, max_sources: how many sources besides the base (None: any number).
+    needs_base: whether there must be a base model; `apply` then gets it as `tile.base`.
+    base_is_source: the declared base is one of the sources that are merged, with parameters of its own.
+    scope: the smallest tile on which `apply` is valid.
+    paper: where it comes from.
+    """
+
+    name: str
+    summary: str
+    apply: Callable[[Tile, Stats, Params], Array]
+    parameters: tuple[Parameter, ...]
+    prepare: Callable[[Sources, Request], Prepared] = nothing
+    needs_base: bool = False
+    base_is_source: bool = False
+    min_sources: int = 1
+    max_sources: int | None = None
+    scope: Scope = "element"
+    paper: str = ""
+
+    def parameter(self, name: str) -> Parameter:
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        raise KeyError(name)
