@@ -1,0 +1,61 @@
+"""Functions of the user's own: `module:function`, or an installed entry point."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxmerge.errors import InputError
+
+
+def load_function(reference: str, folder: Path, group: str) -> Callable[..., Any]:
+    """The function that a config names.
+
+    reference: `module:function`, or the name of an entry point.
+    folder: the config's folder; a module that lies there comes before an installed one.
+    group: the entry points to look in, such as `jaxmerge.objectives`.
+    Raises InputError where there is no such module, function or entry point.
+    """
+    if ":" not in reference:
+        found = entry_points(group=group, name=reference)
+        if not found:
+            raise InputError(f"'{reference}' is neither module:function nor an entry point of {group}")
+        return found[reference].load()
+    name, _, attribute = reference.partition(":")
+    try:
+        module = _module(name, folder)
+    except Exception as error:
+        raise InputError(f"cannot import module '{name}' of '{reference}': {error}") from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise InputError(f"module '{name}' ({module.__file__}) has no function '{attribute}'")
+    return function
+
+
+def _module(name: str, folder: Path) -> ModuleType:
+    """A module beside the config is loaded from its file, so that two configs may each have a `metric.py`."""
+    file = folder / f"{name}.py"
+    with _importable(folder):
+        if not file.is_file():
+            return importlib.import_module(name)
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules beside the config may import each other. The folder stands last: it shadows nothing installed."""
+    entry = str(folder.resolve())
+    sys.path.append(entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
