@@ -1,0 +1,6 @@
+"""How tensors are merged: pure functions, one operator a file, and their registry."""
+
+from jaxmerge.operators.registry import OPERATORS, operator
+from jaxmerge.operators.whole_tensor import merge_tensor
+
+__all__ = ["OPERATORS", "merge_tensor", "operator"]

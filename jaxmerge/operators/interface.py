@@ -126,6 +126,8 @@ class Operator:
     needs_base: whether there must be a base model; `apply` then gets it as `tile.base`.
     base_is_source: the declared base is one of the sources that are merged, with parameters of its own.
     scope: the smallest tile on which `apply` is valid.
+    check: complains about values that no single parameter's bounds rule out. It gets the concrete parameters of one merge
+        (a list of K numbers per source, else a number; flags as bools) and returns what is wrong and the remedy, or None.
     paper: where it comes from.
     """
 
@@ -139,6 +141,7 @@ class Operator:
     min_sources: int = 1
     max_sources: int | None = None
     scope: Scope = "element"
+    check: Callable[[Mapping[str, Any]], str | None] = lambda params: None
     paper: str = ""
 
     def parameter(self, name: str) -> Parameter:

@@ -1,0 +1,45 @@
+"""Operators by name: ours, those that other packages register, and a user's own.
+
+Everything that lists or checks operators (YAML validation, help, search spaces, the README) reads this registry.
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from jaxmerge.errors import InputError
+from jaxmerge.operators import dare_linear, dare_ties, linear, task_arithmetic, ties
+from jaxmerge.operators.interface import Operator
+
+MODULES = (linear, task_arithmetic, ties, dare_linear, dare_ties)
+OPERATORS: dict[str, Operator] = {module.OPERATOR.name: module.OPERATOR for module in MODULES}
+GROUP = "jaxmerge.operators"
+
+
+def operator(name: str) -> Operator:
+    """The operator of a name: one of ours, `module:attribute`, or an entry point of the group `jaxmerge.operators`.
+
+    Raises InputError for a name that nothing answers to, and for something that is not an Operator.
+    """
+    if name in OPERATORS:
+        return OPERATORS[name]
+    registered = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    reference = registered.get(name, name)
+    if ":" in reference:
+        return imported(reference, name)
+    known = [*OPERATORS, *registered]
+    nearest = get_close_matches(name, known, 1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"
+    raise InputError(f"unknown operator {name!r}: {hint}")
+
+
+def imported(reference: str, name: str) -> Operator:
+    """The Operator that `module:attribute` refers to."""
+    module, _, attribute = reference.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"operator {name!r}: cannot import {reference!r}: {error}") from error
+    if not isinstance(found, Operator):
+        raise InputError(f"operator {name!r}: {reference!r} is not a jaxmerge.operators.interface.Operator")
+    return found

@@ -1,0 +1,15 @@
+"""Task arithmetic: the base plus a weighted sum of task vectors."""
+
+from jaxmerge.operators.consensus import plain_sum
+from jaxmerge.operators.sparsify import NONE
+from jaxmerge.operators.task_vector import task_vector_operator
+
+OPERATOR = task_vector_operator(
+    "task_arithmetic",
+    "The base plus a weighted sum of task vectors.",
+    "Ilharco et al. 2023, Editing Models with Task Arithmetic, arXiv:2212.04089",
+    trim=NONE,
+    combine=plain_sum,
+    normalize=False,
+    rescale=False,
+)

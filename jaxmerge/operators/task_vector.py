@@ -1,0 +1,59 @@
+"""Generalised task arithmetic: `W_b + lambda * combine(w_i * trim(W_i - W_b))`.
+
+Task arithmetic, TIES, DARE and their kin differ in how a task vector is trimmed, in whether signs are elected, and in
+their defaults. The order of operations is mergekit's, each rounded to float32.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmerge.operators.arithmetic import depart, rounded
+from jaxmerge.operators.consensus import Combine
+from jaxmerge.operators.interface import Operator, Parameter, Params, Stats, Tile
+from jaxmerge.operators.sparsify import NONE, Sparsifier
+
+WEIGHT = Parameter("weight", "how much of the source's task vector", None, search=(0.0, 1.5), per_source=True)
+LAMBDA = Parameter("lambda", "scale of the merged task vector", 1.0)
+INT8_MASK = Parameter("int8_mask", "accepted for mergekit's sake; no effect on the result", False, kind="flag")
+
+
+def density(trims: bool) -> Parameter:
+    if not trims:
+        return Parameter("density", "accepted for mergekit's sake; nothing is trimmed", 1.0, per_source=True)
+    return Parameter(
+        "density",
+        "share of the source's task vector that is kept; 1 keeps it as it is",
+        1.0,
+        low=0.0,
+        high=1.0,
+        search=(0.1, 1.0),
+        per_source=True,
+        gridded=True,
+    )
+
+
+def task_vector_operator(
+    name: str, summary: str, paper: str, *, trim: Sparsifier, combine: Combine, normalize: bool, rescale: bool
+) -> Operator:
+    """An operator of the family. normalize, rescale: the defaults of these flags."""
+
+    def apply(tile: Tile, stats: Stats, params: Params) -> Array:
+        assert tile.base is not None
+        weights = jnp.asarray(params["weight"], jnp.float32)
+        updates = []
+        for i, source in enumerate(tile.sources):
+            delta = trim.apply(source - tile.base, i, tile, stats, params)
+            updates.append(rounded(weights[i] * delta))
+        mix, divisor = combine(updates, weights)
+        mix = mix / jnp.where(params["normalize"] != 0, divisor, 1.0)
+        return depart(tile.base, rounded(mix * params["lambda"]))
+
+    parameters = (
+        WEIGHT,
+        density(trim is not NONE),
+        Parameter("normalize", "divide by the sum of the weights that took part", normalize, kind="flag"),
+        Parameter("rescale", "restore each task vector's L1 norm after its trim", rescale, kind="flag"),
+        LAMBDA,
+        INT8_MASK,
+    )
+    return Operator(name, summary, apply, parameters, trim.prepare, needs_base=True, paper=paper)

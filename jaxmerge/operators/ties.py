@@ -1,0 +1,15 @@
+"""TIES: trim by magnitude, elect signs, merge what agrees."""
+
+from jaxmerge.operators.consensus import elected_sum
+from jaxmerge.operators.sparsify import MAGNITUDE
+from jaxmerge.operators.task_vector import task_vector_operator
+
+OPERATOR = task_vector_operator(
+    "ties",
+    "Task vectors trimmed to their largest elements; elements that disagree with the elected sign are left out.",
+    "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708",
+    trim=MAGNITUDE,
+    combine=elected_sum,
+    normalize=True,
+    rescale=False,
+)

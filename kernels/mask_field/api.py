@@ -1,0 +1,41 @@
+"""Keys, draws and thresholds of the mask field."""
+
+import math
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from jaxmerge.kernels.mask_field.reference import field
+
+__all__ = ["draws", "field", "keep", "keep_below", "mask_key"]
+
+BITS = 24  # of each word are used: a density is exact in float32, and so is the comparison
+
+
+def mask_key(seed: int, place: int, tensor: str) -> np.ndarray:
+    """The key of one source's mask for one tensor: uint32 `[2]`, a stable hash that depends on nothing else.
+
+    seed: of the merge; place: of the source among the recipe's sources; tensor: its name in the checkpoint.
+    """
+    digest = blake2b(f"{seed}\0{place}\0{tensor}".encode(), digest_size=8).digest()
+    return np.frombuffer(digest, "<u4").astype(np.uint32)
+
+
+def keep_below(density: float) -> np.uint32:
+    """The integer threshold of a density in [0, 1]: an element is kept where its draw lies below it.
+
+    The sets that are kept are nested: what a density keeps, every larger density keeps as well.
+    """
+    return np.uint32(math.ceil(min(max(density, 0.0), 1.0) * 2**BITS))
+
+
+def keep(words: Any, below: Any) -> Any:
+    """Which elements of a field are kept under an integer threshold: bool, of the shape of `words`."""
+    return (words >> (32 - BITS)) < below
+
+
+def draws(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """What a whole tensor's elements are compared with their thresholds by: uint32 of `shape`, below 2^24."""
+    rows = np.arange(np.prod(shape[:-1], dtype=np.int64), dtype=np.uint32)
+    return (field(key, rows, shape[-1]) >> (32 - BITS)).reshape(shape)
