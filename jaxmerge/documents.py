@@ -1,0 +1,192 @@
+"""YAML files of the user: read as YAML 1.2, checked strictly, errors with file and line.
+
+YAML 1.2 means that `no` is a string and `1e-3` a number.
+"""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from jaxmerge.errors import InputError, unknown
+
+Keys = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A part of a document: immutable, and a key it does not know is an error that names the nearest one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    message = str(unknown("key", str(key), cls.model_fields))
+                    raise PydanticCustomError("unknown_key", "{message}", {"message": message, "key": key})
+        return data
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file as plain Python.
+
+    data: its content. lines: the line, from 1, of each key and list item, by its path from the root.
+    """
+
+    file: Path
+    data: Any
+    lines: dict[Keys, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Raises InputError where the file is missing, unreadable or no YAML."""
+        try:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(f"{file}: there is no such file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: cannot be read ({error})") from None
+        return cls.parse(text, file)
+
+    @classmethod
+    def parse(cls, text: str, file: Path) -> Self:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+        try:
+            root = YAML(typ="rt").load(text)
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = f":{mark.line + 1}" if mark else ""
+            raise InputError(f"{file}{line}: {_first_line(error.problem) or 'not valid YAML'}") from None
+        except YAMLError as error:
+            raise InputError(f"{file}: {_first_line(str(error))}") from None
+        lines: dict[Keys, int] = {}
+        data = _plain(root, (), lines)
+        return cls(file, data, lines)
+
+    def where(self, keys: Iterable[str | int] = ()) -> str:
+        """`file:line` of a key, or of the nearest key above it that has one."""
+        path = tuple(keys)
+        while path and path not in self.lines:
+            path = path[:-1]
+        if path and self.lines[path] == 0:
+            return f"--set {dotted(path)}"
+        return f"{self.file}:{self.lines[path]}" if path else str(self.file)
+
+    def error(self, keys: Iterable[str | int], message: str) -> InputError:
+        """An InputError about a key: `file:line: a.b: message`."""
+        path = tuple(keys)
+        return InputError(f"{self.where(path)}: {f'{dotted(path)}: ' if path else ''}{message}")
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """The document with each `a.b=value` applied; the values are YAML. Raises InputError where it cannot."""
+        data, lines = _copied(self.data), dict(self.lines)
+        for assignment in assignments:
+            name, equals, text = assignment.partition("=")
+            keys: Keys = tuple(int(k) if k.isdigit() else k for k in name.strip().split("."))
+            if not equals or "" in keys:
+                raise InputError(f"--set {assignment}: write key=value, such as search.generations=5")
+            value = type(self).parse(text, Path(f"--set {name.strip()}")).data
+            _assign(data, keys, value, assignment)
+            lines = {k: v for k, v in lines.items() if k[: len(keys)] != keys} | {keys: 0}
+        return type(self)(self.file, data, lines)
+
+    def validate(self, model: type[Model]) -> Model:
+        """The document as `model`; the first thing that is wrong becomes an InputError."""
+        if not isinstance(self.data, dict):
+            raise InputError(f"{self.file}: must be a mapping of keys to values")
+        try:
+            return model.model_validate(self.data)
+        except ValidationError as failed:
+            error = failed.errors(include_url=False)[0]
+            keys = tuple(error["loc"])
+            if error["type"] == "unknown_key":
+                at = self.where((*keys, error["ctx"]["key"]))
+                raise InputError(f"{at}: {f'{dotted(keys)}: ' if keys else ''}{error['msg']}") from None
+            if error["type"] == "missing":
+                at = self.where(keys)
+                raise InputError(f"{at}: the key '{dotted(keys)}' is missing") from None
+            message = error["msg"].removeprefix("Value error, ")
+            raise self.error(keys, message[:1].lower() + message[1:]) from None
+
+
+def dotted(keys: Iterable[str | int]) -> str:
+    """`objectives.0.data`."""
+    return ".".join(str(key) for key in keys)
+
+
+def write_yaml(data: Any) -> str:
+    """Plain Python as YAML 1.2 text, keys in their order."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 120
+    yaml.allow_unicode = True
+    stream = io.StringIO()
+    yaml.dump(data, stream)
+    return stream.getvalue()
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0] if (text or "").strip() else ""
+
+
+def _plain(node: Any, path: Keys, lines: dict[Keys, int]) -> Any:
+    """ruamel's round-trip nodes, which know their lines, as plain Python."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    if isinstance(node, CommentedMap):
+        plain = {}
+        for key, value in node.items():
+            position: Keys = (*path, key)
+            lines[position] = node.lc.key(key)[0] + 1 if key in (node.lc.data or {}) else lines.get(path, 1)
+            plain[_scalar(key)] = _plain(value, position, lines)
+        return plain
+    if isinstance(node, CommentedSeq):
+        for index in range(len(node)):
+            lines[(*path, index)] = node.lc.item(index)[0] + 1
+        return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
+    return _scalar(node)
+
+
+def _scalar(node: Any) -> Any:
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    # A date is the text it was written as; `null` is None; ruamel's own booleans are ints.
+    return node if node is None else str(node)
+
+
+def _copied(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _copied(value) for key, value in data.items()}
+    return [_copied(value) for value in data] if isinstance(data, list) else data
+
+
+def _assign(data: Any, keys: Keys, value: Any, assignment: str) -> None:
+    target = data
+    for depth, key in enumerate(keys):
+        above, last = dotted(keys[:depth]), depth == len(keys) - 1
+        if isinstance(target, list):
+            if not isinstance(key, int) or key >= len(target):
+                raise InputError(
+                    f"--set {assignment}: '{above}' is a list of {len(target)} without a place '{key}'"
+                )
+        elif not isinstance(target, dict):
+            raise InputError(f"--set {assignment}: '{above}' holds no keys")
+        if last:
+            target[key] = value
+        else:
+            if isinstance(target, dict) and target.get(key) is None:
+                target[key] = {}
+            target = target[key]
