@@ -1,0 +1,66 @@
+"""One block of a pre-norm decoder: RMSNorm, attention, RMSNorm, gated MLP."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxmerge.architectures.config import DecoderConfig
+from jaxmerge.models.attention import PRECISION
+from jaxmerge.models.rope import rotate
+from jaxmerge.models.weights import Params
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": jax.nn.gelu,
+    "gelu_pytorch_tanh": jax.nn.gelu,
+    "relu": jax.nn.relu,
+}
+
+Memory = TypeVar("Memory")
+
+
+def rms_norm(x: Array, weight: Array, eps: float) -> Array:
+    """x / sqrt(mean(x^2) + eps) in float32, rounded to the dtype of `x`, times `weight`; over the last axis."""
+    wide = x.astype(jnp.float32)
+    scale = lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    return (wide * scale).astype(x.dtype) * weight
+
+
+def linear(x: Array, layer: Params, name: str) -> Array:
+    """`x @ weight.T`, plus the bias where the layer has one."""
+    y = jnp.einsum("...i,oi->...o", x, layer[f"{name}.weight"], precision=PRECISION)
+    bias = layer.get(f"{name}.bias")
+    return y if bias is None else y + bias
+
+
+def block(
+    layer: Params,
+    config: DecoderConfig,
+    x: Array,
+    cos: Array,
+    sin: Array,
+    attention: Callable[[Array, Array, Array], tuple[Array, Memory]],
+) -> tuple[Array, Memory]:
+    """`x` `[B, T, hidden]` through one layer.
+
+    cos, sin: `[B, T, head_dim / 2]`. attention: from query `[B, T, H, D]`, key and value `[B, T, K, D]` of these tokens
+    to the context `[B, T, H * D]` and whatever the caller keeps (a cache, or None), which is given back.
+    """
+    tokens, heads = x.shape[:2], (-1, config.head_dim)
+    h = rms_norm(x, layer["input_layernorm.weight"], config.norm_eps)
+    query = linear(h, layer, "self_attn.q_proj").reshape(*tokens, *heads)
+    key = linear(h, layer, "self_attn.k_proj").reshape(*tokens, *heads)
+    value = linear(h, layer, "self_attn.v_proj").reshape(*tokens, *heads)
+    if config.qk_norm:
+        query = rms_norm(query, layer["self_attn.q_norm.weight"], config.norm_eps)
+        key = rms_norm(key, layer["self_attn.k_norm.weight"], config.norm_eps)
+    context, memory = attention(rotate(query, cos, sin), rotate(key, cos, sin), value)
+    x = x + linear(context, layer, "self_attn.o_proj")
+    h = rms_norm(x, layer["post_attention_layernorm.weight"], config.norm_eps)
+    gate = ACTIVATIONS[config.activation](linear(h, layer, "mlp.gate_proj"))
+    return x + linear(gate * linear(h, layer, "mlp.up_proj"), layer, "mlp.down_proj"), memory

@@ -1,0 +1,59 @@
+"""The forward pass of a decoder: one scan over the layers, weights fetched inside it."""
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from jaxmerge.architectures.config import DecoderConfig
+from jaxmerge.models.attention import PRECISION, attend, layer_windows, positions_of, visible
+from jaxmerge.models.block import block, rms_norm
+from jaxmerge.models.rope import rotation
+from jaxmerge.models.weights import Params, Weights
+
+
+def head_path(config: DecoderConfig) -> str:
+    """The matrix `[vocab, hidden]` that turns hidden states into logits."""
+    return "embed_tokens.weight" if config.tie_embeddings else "lm_head.weight"
+
+
+def layer_of(weights: Weights, index: Array, dtype: DTypeLike) -> Params:
+    """The tensors of one layer in the compute dtype."""
+    return {path: array.astype(dtype) for path, array in weights.layer(index).items()}
+
+
+def hidden_states(
+    weights: Weights, config: DecoderConfig, tokens: Array, valid: Array, *, dtype: DTypeLike
+) -> Array:
+    """Hidden states after the final norm: `[B, T, hidden]` in `dtype`, the compute dtype.
+
+    tokens int32 `[B, T]`; valid bool `[B, T]`, False at padding, which may stand left or right: positions count valid
+    tokens only and padding is never attended to, so that a token's state does not depend on the padding. The states
+    at padding are finite and mean nothing.
+    """
+    positions = positions_of(valid)
+    cos, sin = rotation(config, positions, valid.sum(axis=-1, dtype=jnp.int32))
+    windows = layer_windows(config)
+    uniform = len(set(config.windows)) == 1
+    shared = visible(positions, positions, valid, config.windows[0]) if uniform else None
+
+    def step(x: Array, index: Array) -> tuple[Array, None]:
+        mask = visible(positions, positions, valid, windows[index]) if shared is None else shared
+        return block(
+            layer_of(weights, index, dtype), config, x, cos, sin, lambda q, k, v: (attend(q, k, v, mask), None)
+        )
+
+    x = weights.rows("embed_tokens.weight", tokens).astype(dtype)
+    x, _ = lax.scan(step, x, jnp.arange(config.num_layers))
+    return rms_norm(x, weights.whole("norm.weight").astype(dtype), config.norm_eps)
+
+
+def logits(weights: Weights, config: DecoderConfig, tokens: Array, valid: Array, *, dtype: DTypeLike) -> Array:
+    """Logits of every position, `[B, T, vocab]` in float32. For scores use `likelihood`, which never holds them all."""
+    x = hidden_states(weights, config, tokens, valid, dtype=dtype)
+    return unembed(weights, config, x)
+
+
+def unembed(weights: Weights, config: DecoderConfig, x: Array) -> Array:
+    """Logits `[..., vocab]`, float32, of hidden states `[..., hidden]`."""
+    head = weights.whole(head_path(config)).astype(x.dtype)
+    return jnp.einsum("...d,vd->...v", x, head, precision=PRECISION, preferred_element_type=jnp.float32)
