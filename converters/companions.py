@@ -40,8 +40,8 @@ class ModelFolder(Protocol):
 def copy_companions(source: Path, dst: Path, patterns: tuple[str, ...] = COMPANIONS) -> list[str]:
     """Copy those of the files that `source` has, byte for byte, and return their names.
 
-    `patterns=TOKENIZER` copies a tokenizer with its chat template, which may come from another model; `MODEL` the
-    rest.
+    `patterns=TOKENIZER` copies a tokenizer with its chat template, which may come from another model; `MODEL`
+    the rest.
     """
     copied = []
     for pattern in patterns:

@@ -19,9 +19,9 @@ def changed_config(
 ) -> dict[str, Any]:
     """A copy of `config` in which only these facts are set where it says otherwise; the order of keys stays.
 
-    layers: for each layer the one of `config` it stands for; lists with a value a layer (`layer_types`, ...) follow
-    it. Without it, they are cut at the end or their last value is repeated. dtype: what transformers loads the weights in; written under the name
-    the config has for it.
+    layers: for each layer the one of `config` it stands for; lists with a value a layer (`layer_types`, ...)
+    follow it. Without it, they are cut at the end or their last value is repeated. dtype: what transformers
+    loads the weights in; written under the name the config has for it.
     """
     changed = dict(config)
     old = config.get("num_hidden_layers")

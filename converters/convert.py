@@ -11,6 +11,7 @@ from jaxmerge.converters.hf import save_params
 from jaxmerge.converters.model import load_model
 from jaxmerge.converters.output_folder import require_absent
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, parse_size
+from jaxmerge.errors import InputError
 
 
 def convert(
@@ -22,11 +23,14 @@ def convert(
 ) -> str:
     """Convert the model in `src` to `dst` and return what `dst` is: "flax" or "huggingface".
 
-    The direction follows from `src`: a Flax folder has jaxmerge.json. Every tensor keeps its dtype and bits, the
-    other files travel along. The parameters are held in host memory, never on an accelerator.
-    Raises InputError where `dst` exists and not `force`, or the disk is full; CheckpointError where `src` is unsound.
+    The direction follows from `src`: a Flax folder has jaxmerge.json. Every tensor keeps its dtype and bits,
+    the other files travel along. The parameters are held in host memory, never on an accelerator. Raises
+    InputError where `dst` exists and not `force`, or the disk is full; CheckpointError where `src` is
+    unsound.
     """
-    dst = Path(dst)
+    src, dst = Path(src), Path(dst)
+    if src.absolute() == dst.absolute():
+        raise InputError(f"{dst}: is the source itself; name another output")
     require_absent(dst, force=force)
     parse_size(max_shard_size)
     host = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])

@@ -17,9 +17,10 @@ BLOCK_BYTES = 1 << 26
 
 
 def require_fit(checkpoint: Checkpoint, table: Table) -> None:
-    """Raise CheckpointError naming the first tensor that is missing, extra, of a wrong shape, of a dtype that is not
-    BF16, F16 or F32, or of another dtype than the same tensor of the first layer. Reads headers only, and the head
-    where the embeddings are tied but a head is there all the same: it must equal the embedding, and is not loaded."""
+    """Raise CheckpointError naming the first tensor that is missing, extra, of a wrong shape, of a dtype that
+    is not BF16, F16 or F32, or of another dtype than the same tensor of the first layer. Reads headers only,
+    and the head where the embeddings are tied but a head is there all the same: it must equal the embedding,
+    and is not loaded."""
     folder = checkpoint.folder
     if "quantization_config" in checkpoint.config:
         raise CheckpointError(f"{folder}: is quantised; save it without quantization, in BF16, F16 or F32")

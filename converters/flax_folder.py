@@ -1,6 +1,8 @@
-"""Flax folders: an Orbax checkpoint of the flat dictionary of parameters, beside the files that travel with a model.
+"""Flax folders: an Orbax checkpoint of the flat dictionary of parameters, beside the files that travel with a
+model.
 
-`params/` is the checkpoint, `jaxmerge.json` says what the folder is, config.json and the rest are copied unchanged.
+`params/` is the checkpoint, `jaxmerge.json` says what the folder is, config.json and the rest are copied
+unchanged.
 """
 
 import json
@@ -47,10 +49,10 @@ class FlaxFolder:
         version = marker.get("version") if isinstance(marker, dict) else None
         if version != VERSION:
             raise CheckpointError(
-                f"{folder / MARKER}: version {version!r} is not {VERSION}; convert the model again with this jaxmerge"
+                f"{folder / MARKER}: version is {version!r}, not {VERSION}; convert the model again"
             )
-        with _failures_named(folder), _checkpointer() as checkpointer:
-            metadata = checkpointer.metadata(_params(folder)).item_metadata.tree
+        with _failures_named(folder):
+            metadata = ocp.PyTreeCheckpointHandler().metadata(_params(folder)).tree
             tensors = {path: jax.ShapeDtypeStruct(info.shape, info.dtype) for path, info in metadata.items()}
         return cls(folder, config, tensors)
 
@@ -71,7 +73,8 @@ def save(params: Params, folder: Path, *, like: ModelFolder, force: bool = False
 
 
 def require_fit(source: FlaxFolder, table: Table) -> None:
-    """Raise CheckpointError naming the first parameter that is missing, extra, or of a wrong shape or dtype."""
+    """Raise CheckpointError naming the first parameter that is missing, extra, or of a wrong shape or
+    dtype."""
     remedy = "check that config.json belongs to these weights"
     for parameter in table:
         if parameter.path not in source.tensors:
@@ -79,8 +82,8 @@ def require_fit(source: FlaxFolder, table: Table) -> None:
         found = source.tensors[parameter.path]
         if found.shape != table.shape(parameter):
             raise CheckpointError(
-                f"{source.folder}: parameter '{parameter.path}' is {list(found.shape)} but config.json makes it "
-                f"{list(table.shape(parameter))}; {remedy}"
+                f"{source.folder}: parameter '{parameter.path}' is {list(found.shape)} but config.json makes "
+                f"it {list(table.shape(parameter))}; {remedy}"
             )
         if found.dtype not in FLOATS:
             raise CheckpointError(
@@ -124,7 +127,7 @@ def load_parameter(
     array = array.astype(dtype)
     if not _is_finite(array):
         raise CheckpointError(
-            f"{source.folder}: parameter '{path}' has values beyond {np.dtype(dtype)}; choose bfloat16 or float32"
+            f"{source.folder}: parameter '{path}' has values beyond {np.dtype(dtype)}; choose bfloat16"
         )
     return array
 

@@ -1,7 +1,9 @@
-"""Hugging Face checkpoints to parameters and back. Only bytes move: no transposes, no permutations, no folding."""
+"""Hugging Face checkpoints to parameters and back. Only bytes move: no transposes, no permutations, no
+folding."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,14 +29,16 @@ def load_params(
 ) -> Params:
     """The checkpoint's parameters by path, stacked over layers as `table` says.
 
-    dtype: what to cast to; None keeps the checkpoint's. place: the sharding of a row of the table, for the array
-    with its layer axis; None puts everything on the default device.
-    One row is loaded after another: host memory holds at most the largest stacked array and one layer's slice of it.
-    Raises CheckpointError where tensors do not fit the table, are NaN or infinite, or too large for `dtype`.
+    dtype: what to cast to; None keeps the checkpoint's. place: the sharding of a row of the table, for the
+    array with its layer axis; None puts everything on the default device. One row is loaded after another:
+    host memory holds at most the largest stacked array and one layer's slice of it. Raises CheckpointError
+    where tensors do not fit the table, are NaN or infinite, or too large for `dtype`.
     """
     require_fit(checkpoint, table)
     return {
-        parameter.path: load_parameter(checkpoint, table, parameter, dtype, place(parameter) if place else None)
+        parameter.path: load_parameter(
+            checkpoint, table, parameter, dtype, place(parameter) if place else None
+        )
         for parameter in table
     }
 
@@ -65,7 +69,7 @@ def load_parameter(
     # Called once a device: replicas ask for the same block.
     blocks: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
 
-    def cached(index: tuple[slice, ...]) -> np.ndarray:
+    def cached(index: Any) -> np.ndarray:
         bounds = tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
         if bounds not in blocks:
             blocks[bounds] = block(bounds)
@@ -86,12 +90,13 @@ def save_params(
     layers: Sequence[int] | None = None,
     force: bool = False,
 ) -> None:
-    """Write parameters as a Hugging Face folder, one tensor at a time; the folder appears when it is complete.
+    """Write parameters as a Hugging Face folder, one tensor at a time; the folder appears when it is
+    complete.
 
-    like: where config.json, generation config, tokenizer and chat template are copied from; config.json is changed
-    only where the parameters differ from it (layers, vocabulary, tied embeddings) and where a `dtype` is given.
-    dtype: what to cast to (to nearest even); None keeps each parameter's.
-    layers: for each layer of `params` the layer of `like` it stands for in lists that hold a value a layer.
+    like: where config.json, generation config, tokenizer and chat template are copied from; config.json is
+    changed only where the parameters differ from it (layers, vocabulary, tied embeddings) and where a `dtype`
+    is given. dtype: what to cast to (to nearest even); None keeps each parameter's. layers: for each layer of
+    `params` the layer of `like` it stands for in lists that hold a value a layer.
     """
     if set(params) != {parameter.path for parameter in table}:
         raise ValueError("the parameters are not those of the table")
@@ -99,7 +104,9 @@ def save_params(
     for layer, parameter in _in_layer_order(table):
         array = params[parameter.path]
         if array.shape != table.shape(parameter):
-            raise ValueError(f"{parameter.path} is {array.shape} but the table makes it {table.shape(parameter)}")
+            raise ValueError(
+                f"{parameter.path} is {array.shape} but the table makes it {table.shape(parameter)}"
+            )
         name = parameter.hf.format(layer=layer)
         entries[name] = (name, np.dtype(dtype or array.dtype), parameter.shape)
     config = changed_config(
@@ -142,7 +149,8 @@ def _cast(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _in_layer_order(table: Table) -> list[tuple[int, Parameter]]:
-    """Rows with their layer, as they stand in a file: what comes before the layers, each layer, what comes after."""
+    """Rows with their layer, as they stand in a file: what comes before the layers, each layer, what comes
+    after."""
     rows = list(table)
     first = next((i for i, parameter in enumerate(rows) if parameter.stacked), len(rows))
     stacked = [parameter for parameter in rows if parameter.stacked]

@@ -12,11 +12,13 @@ from jaxmerge.converters import flax_folder, hf
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.flax_folder import FlaxFolder
 from jaxmerge.converters.hf import Params, Place
+from jaxmerge.errors import InputError
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with its parameters. source: the folder it came from, whose companions an export takes along."""
+    """A model with its parameters. source: the folder it came from, whose companions an export takes
+    along."""
 
     source: Checkpoint | FlaxFolder
     config: DecoderConfig
@@ -25,19 +27,26 @@ class LoadedModel:
 
 
 def open_model(folder: str | Path) -> Checkpoint | FlaxFolder:
-    """Headers and config only. InputError or CheckpointError as of `Checkpoint.open` and `FlaxFolder.open`."""
+    """Headers and config only. InputError or CheckpointError as of `Checkpoint.open` and
+    `FlaxFolder.open`."""
     folder = Path(folder)
     return FlaxFolder.open(folder) if flax_folder.is_flax_folder(folder) else Checkpoint.open(folder)
 
 
-def load_model(
-    folder: str | Path, dtype: np.dtype | None = None, place: Place | None = None
-) -> LoadedModel:
+def layout_of(source: Checkpoint | FlaxFolder) -> tuple[DecoderConfig, Table]:
+    """Sizes and table of a model, from its config.json. InputError where its architecture is unknown."""
+    try:
+        architecture = architecture_of(source.config)
+        config = architecture.read(source.config)
+    except InputError as error:
+        raise InputError(f"{source.folder}: {error}") from error
+    return config, architecture.table(config)
+
+
+def load_model(folder: str | Path, dtype: np.dtype | None = None, place: Place | None = None) -> LoadedModel:
     """Load a folder of a known architecture; `dtype` and `place` as of `hf.load_params`."""
     source = open_model(folder)
-    architecture = architecture_of(source.config)
-    config = architecture.read(source.config)
-    table = architecture.table(config)
+    config, table = layout_of(source)
     if isinstance(source, FlaxFolder):
         params = flax_folder.load(source, table, dtype, place)
     else:
