@@ -1,0 +1,93 @@
+"""The `jaxmerge` command: finds the subcommand's module when it is called, and turns every error into an exit code.
+
+Only typer is imported to answer `--help`; a subcommand's module imports what it needs inside its function.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+import typer
+
+from jaxmerge.errors import Interrupted, JaxmergeError
+
+COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "demo")
+
+
+def app() -> typer.Typer:
+    """The command line with all its subcommands, one module of this package each."""
+    cli = typer.Typer(
+        name="jaxmerge",
+        help="Merge models and evolve the merge.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    cli.callback()(_options)
+    for name in COMMANDS:
+        cli.command(name)(import_module(f"jaxmerge.cli.{name}").command)
+    return cli
+
+
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Print a traceback when something fails."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from jaxmerge import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+def run() -> None:
+    """Entry point of the console script. Ends the process with the exit codes of the contract."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command and give back its exit code: 0 done, 1 our defect, 2 wrong input, 3 bad checkpoint, 75 interrupted."""
+    debug = "--debug" in arguments
+    # `--debug` is understood anywhere on the line, before or after the subcommand.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return app()(args=arguments, standalone_mode=False) or 0
+    except typer.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; the same command goes on", Interrupted.exit_code, debug)
+    except JaxmergeError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except Exception as error:
+        return _unexpected(error, arguments, debug)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print("jaxmerge: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _unexpected(error: Exception, arguments: list[str], debug: bool) -> int:
+    # click's usage errors are the user's input; looked up by name, for typer brings a click of its own.
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        return _fail(f"{error.format_message()} (see jaxmerge --help)", 2, debug)
+    folder = next((Path(a) for a in reversed(arguments) if Path(a).is_dir() and os.access(a, os.W_OK)), Path.cwd())
+    log = folder / "crash.log"
+    try:
+        log.write_text("".join(traceback.format_exception(error)))
+        where = f"traceback in {log}"
+    except OSError:
+        where = "rerun with --debug for the traceback"
+    return _fail(f"{type(error).__name__}: {error} (a defect of jaxmerge; {where})", 1, debug)

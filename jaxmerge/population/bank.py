@@ -1,0 +1,111 @@
+"""The bank: all sources of a search, in memory once, read by every candidate.
+
+Sources keep the dtype of their checkpoint. Each is an array of its own, `[L, ...]` where it is stacked, because slicing
+one array of all sources compiles to scalar code on a CPU (measured in benchmarks/).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxmerge.architectures.table import Parameter, Table
+from jaxmerge.operators.arithmetic import storable
+from jaxmerge.operators.interface import Operator, Request, Sources
+
+
+class Source(Protocol):
+    """A checkpoint that gives its tensors by name."""
+
+    def read(self, name: str) -> np.ndarray: ...
+
+
+Place = Callable[[np.ndarray], Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bank:
+    """base: path -> array, None where the operator has no base. experts: path -> one array an expert, in order.
+    Arrays are as `operators.arithmetic.storable` makes them."""
+
+    base: dict[str, Array] | None
+    experts: dict[str, tuple[Array, ...]]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Statistics:
+    """What an operator's `prepare` gave: path -> name -> array with a leading layer axis where the path is stacked.
+    fields: the same for what it gave for every element, a tuple of one array an expert."""
+
+    stats: dict[str, dict[str, Array]]
+    fields: dict[str, dict[str, tuple[Array, ...]]]
+
+
+def load_bank(table: Table, base: Source | None, experts: tuple[Source, ...], place: Place) -> Bank:
+    """Reads every source into place, one stacked tensor of one source at a time."""
+    stacks: dict[str, tuple[Array, ...]] = {}
+    bases: dict[str, Array] = {}
+    for parameter in table:
+        stacks[parameter.path] = tuple(_stack(table, parameter, source, place) for source in experts)
+        if base is not None:
+            bases[parameter.path] = _stack(table, parameter, base, place)
+    return Bank(bases if base is not None else None, stacks)
+
+
+def _stack(table: Table, parameter: Parameter, source: Source, place: Place) -> Array:
+    names = parameter.names(table.num_layers)
+    first = source.read(names[0])
+    if not parameter.stacked:
+        return place(storable(np.ascontiguousarray(first)))
+    whole = np.empty((table.num_layers, *first.shape), first.dtype)
+    whole[0] = first
+    for layer, name in enumerate(names[1:], start=1):
+        whole[layer] = source.read(name)
+    return place(storable(whole))
+
+
+def prepare(
+    operator: Operator,
+    table: Table,
+    base: Source | None,
+    experts: tuple[Source, ...],
+    place: Place,
+    *,
+    seed: int,
+    grid: Mapping[str, np.ndarray],
+) -> Statistics:
+    """Runs the operator's `prepare` on every tensor, once for a search.
+
+    grid: for each gridded parameter the values that candidates will ask for, ascending float64.
+    """
+    grids = {name: (np.asarray(values, np.float64),) * len(experts) for name, values in grid.items()}
+    stats: dict[str, dict[str, Array]] = {}
+    fields: dict[str, dict[str, tuple[Array, ...]]] = {}
+    for parameter in table:
+        prepared = [
+            operator.prepare(
+                Sources(base.read(name) if base is not None else None, tuple(e.read(name) for e in experts)),
+                Request(name, seed, grids),
+            )
+            for name in parameter.names(table.num_layers)
+        ]
+        join = np.stack if parameter.stacked else _only
+        stats[parameter.path] = {key: place(join([p.stats[key] for p in prepared])) for key in prepared[0].stats}
+        fields[parameter.path] = {
+            key: tuple(place(join([p.fields[key][k] for p in prepared])) for k in range(len(experts)))
+            for key in prepared[0].fields
+        }
+    return Statistics(stats, fields)
+
+
+def _only(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0]

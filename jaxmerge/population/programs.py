@@ -1,0 +1,133 @@
+"""The compiled programs that run candidates: likelihoods merge inside the layer scan, text is generated from a
+materialised merge.
+
+A block of candidates is divided over the mesh's `pop` axis; on a device they are mapped one at a time, or vmapped
+`chunk` at a time. Candidates do not communicate, so there are no collectives, and the weights are not gathered.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from jax import Array, lax
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxmerge.architectures.config import DecoderConfig
+from jaxmerge.models.generation import generate
+from jaxmerge.models.likelihood import sequence_log_likelihood
+from jaxmerge.models.weights import Stored
+from jaxmerge.operators.interface import Operator
+from jaxmerge.population.bank import Bank, Statistics
+from jaxmerge.population.merged import Members, Merged, Values, materialised
+from jaxmerge.runtime.mesh import POP
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a program is compiled for: all static, the same for every candidate of a search.
+
+    dtype: of the merged weights and the forward pass. chunk: candidates at once on a device.
+    """
+
+    operator: Operator
+    members: Members
+    config: DecoderConfig
+    dtype: Any
+    mesh: Mesh
+    chunk: int
+
+    @property
+    def block(self) -> int:
+        """Candidates of one call."""
+        return self.mesh.shape[POP] * self.chunk
+
+
+# tokens, valid, counted of a bucket, in micro-batches: `[M, rows, T]` each.
+Rows = tuple[Array, Array, Array]
+
+
+@partial(jax.jit, static_argnames="shape")
+def likelihoods(
+    shape: Shape, bank: Bank, statistics: Statistics, values: Values, buckets: tuple[Rows, ...]
+) -> tuple[Array, ...]:
+    """Summed log-probability of the counted tokens of every row: for each bucket float32 `[block, M, rows]`.
+
+    values: `[block, G, ...]`, the candidates' parameters.
+    """
+
+    def candidate(operands: tuple[Bank, Statistics, tuple[Rows, ...]], mine: Values) -> tuple[Array, ...]:
+        bank, statistics, buckets = operands
+        weights = Merged(bank, statistics, mine, shape.operator, shape.members, shape.dtype)
+
+        def micro(rows: Rows) -> Array:
+            return sequence_log_likelihood(weights, shape.config, *rows, dtype=shape.dtype)
+
+        return tuple(_each(micro, rows) for rows in buckets)
+
+    return _over_population(shape, candidate, (bank, statistics, buckets), values)
+
+
+@partial(jax.jit, static_argnames=("shape", "max_new_tokens", "stop_ids"))
+def continuations(
+    shape: Shape,
+    bank: Bank,
+    statistics: Statistics,
+    values: Values,
+    buckets: tuple[Rows, ...],
+    max_new_tokens: int,
+    stop_ids: tuple[int, ...],
+) -> tuple[Array, ...]:
+    """Greedy continuation of every row: for each bucket int32 `[block, M, rows, max_new_tokens]`."""
+
+    def candidate(operands: tuple[Bank, Statistics, tuple[Rows, ...]], mine: Values) -> tuple[Array, ...]:
+        bank, statistics, buckets = operands
+        merged = Merged(bank, statistics, mine, shape.operator, shape.members, shape.dtype)
+        weights = Stored(materialised(merged))
+
+        def micro(rows: Rows) -> Array:
+            tokens, valid, _ = rows
+            return generate(
+                weights,
+                shape.config,
+                tokens,
+                valid,
+                max_new_tokens=max_new_tokens,
+                stop_ids=stop_ids,
+                dtype=shape.dtype,
+            )
+
+        return tuple(_each(micro, rows) for rows in buckets)
+
+    return _over_population(shape, candidate, (bank, statistics, buckets), values)
+
+
+@partial(jax.jit, static_argnames="shape")
+def merged_parameters(shape: Shape, bank: Bank, statistics: Statistics, values: Values) -> dict[str, Array]:
+    """One candidate's whole model, as it is scored. values: `[G, ...]`."""
+    return materialised(Merged(bank, statistics, values, shape.operator, shape.members, shape.dtype))
+
+
+def _each(micro: Callable[[Rows], Array], rows: Rows) -> Array:
+    if rows[0].shape[0] == 1:
+        return micro(jax.tree.map(lambda array: array[0], rows))[None]
+    return lax.map(micro, rows)
+
+
+def _over_population(
+    shape: Shape, candidate: Callable[[Any, Values], Any], operands: Any, values: Values
+) -> Any:
+    """Divides the leading axis of `values` over the mesh. `operands` lie on every device."""
+
+    def on_device(operands: Any, mine: Values) -> Any:
+        one = partial(candidate, operands)
+        return lax.map(one, mine) if shape.chunk == 1 else jax.vmap(one)(mine)
+
+    return jax.shard_map(
+        on_device,
+        mesh=shape.mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(POP)),
+        out_specs=PartitionSpec(POP),
+        check_vma=False,
+    )(operands, values)

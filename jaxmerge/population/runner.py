@@ -1,0 +1,103 @@
+"""A population as objectives see it: P candidates that can be asked for likelihoods and text."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxmerge.objectives.interface import Batch, Bucket
+from jaxmerge.population.bank import Bank, Statistics
+from jaxmerge.population.programs import Rows, Shape, continuations, likelihoods
+from jaxmerge.runtime.mesh import POP, replicated
+
+# Tokens of one micro-batch. Merging a layer is paid once a micro-batch, so it must not be small; activations grow with it.
+MICRO_TOKENS = 16_384
+# Batches kept on the devices. Drawn samples make a new one every generation.
+KEPT_BATCHES = 16
+
+
+class Programs:
+    """The bank, its statistics and the programs over them; makes runners for populations.
+
+    Batches are placed on the devices once and kept.
+    """
+
+    def __init__(self, shape: Shape, bank: Bank, statistics: Statistics) -> None:
+        self.shape, self.bank, self.statistics = shape, bank, statistics
+        self._placed: dict[int, tuple[Batch, tuple[Rows, ...]]] = {}
+
+    def candidates(self, values: dict[str, np.ndarray]) -> "Candidates":
+        """values: `[P, G(, K)]` for every parameter of the operator."""
+        return Candidates(self, values)
+
+    def placed(self, batch: Batch) -> tuple[Rows, ...]:
+        key = id(batch)
+        if key not in self._placed:
+            while len(self._placed) >= KEPT_BATCHES:
+                self._placed.pop(next(iter(self._placed)))
+            # The batch is kept with its arrays: an id is only good while its object lives.
+            self._placed[key] = (batch, tuple(self._rows(bucket) for bucket in batch.buckets))
+        return self._placed[key][1]
+
+    def _rows(self, bucket: Bucket) -> Rows:
+        count, length = bucket.tokens.shape
+        rows = max(1, min(count, MICRO_TOKENS // length))
+        micro = -(-count // rows)
+        # Spread evenly: 65 rows at 64 a micro-batch are 33 and 32, not 64 and 1.
+        rows = -(-count // micro)
+
+        def cut(array: np.ndarray) -> Array:
+            filled = np.concatenate([array, np.repeat(array[-1:], micro * rows - count, axis=0)])
+            return jax.device_put(filled.reshape(micro, rows, length), replicated(self.shape.mesh))
+
+        return cut(bucket.tokens), cut(bucket.valid), cut(bucket.counted)
+
+
+class Candidates:
+    """P candidates; implements `objectives.interface.Runner`.
+
+    They run in blocks of the programs' size, a last block filled up with copies, so that every P is served by the same
+    compiled program.
+    """
+
+    def __init__(self, programs: Programs, values: dict[str, np.ndarray]) -> None:
+        self._programs, self._values = programs, values
+
+    @property
+    def size(self) -> int:
+        return next(iter(self._values.values())).shape[0]
+
+    def likelihood(self, batch: Batch) -> np.ndarray:
+        def call(values: dict[str, Array]) -> tuple[Array, ...]:
+            p = self._programs
+            return likelihoods(p.shape, p.bank, p.statistics, values, p.placed(batch))
+
+        return self._gather(batch, call, np.zeros((self.size, batch.size), np.float32))
+
+    def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
+        def call(values: dict[str, Array]) -> tuple[Array, ...]:
+            p = self._programs
+            return continuations(
+                p.shape, p.bank, p.statistics, values, p.placed(batch), max_new_tokens, stop_ids
+            )
+
+        return self._gather(batch, call, np.full((self.size, batch.size, max_new_tokens), -1, np.int32))
+
+    def _gather(self, batch: Batch, call: Any, out: np.ndarray) -> np.ndarray:
+        block = self._programs.shape.block
+        for start in range(0, self.size, block):
+            stop = min(start + block, self.size)
+            results = jax.device_get(call(self._block(start, stop)))
+            for bucket, result in zip(batch.buckets, results, strict=True):
+                rows = result.reshape(block, -1, *result.shape[3:])[: stop - start, : len(bucket.index)]
+                real = bucket.index >= 0
+                out[start:stop, bucket.index[real]] = rows[:, real]
+        return out
+
+    def _block(self, start: int, stop: int) -> dict[str, Array]:
+        shape = self._programs.shape
+        sharding = NamedSharding(shape.mesh, PartitionSpec(POP))
+        places = np.minimum(np.arange(start, start + shape.block), stop - 1)
+        return {name: jax.device_put(array[places], sharding) for name, array in self._values.items()}

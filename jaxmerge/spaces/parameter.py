@@ -1,0 +1,147 @@
+"""Parameter space: a genome says, for each group of tensors, the operator's parameters.
+
+A genome is a point of the unit box `[0, 1]^d`. A gene is one searched parameter of one group, of one expert where the
+parameter is per source; it runs from the parameter's lower to its upper bound. Values are float32, and gridded ones
+(densities) are rounded to a grid of binary fractions, so that the recipe written as text gives the same numbers again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from jaxmerge.errors import InputError
+from jaxmerge.operators.interface import Operator, Parameter
+from jaxmerge.spaces.groups import Groups
+
+# The finest step of a gridded parameter; a table of thresholds has one entry a step.
+GRID_STEP = 1 / 128
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a searched parameter, and its value at the search's start (None: the middle)."""
+
+    low: float
+    high: float
+    init: float | None = None
+
+
+Setting = Range | float | bool
+# A parameter's values: `[..., G, K]` where it is per source, else `[..., G]`, float32.
+Values = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ParameterSpace:
+    """The search space of one operator over K experts and G groups.
+
+    settings: what the config says of the operator's parameters; those it does not mention keep their defaults.
+    """
+
+    operator: Operator
+    experts: tuple[str, ...]
+    groups: Groups
+    settings: Mapping[str, Setting]
+
+    def __post_init__(self) -> None:
+        for parameter in self.operator.parameters:
+            setting = self.settings.get(parameter.name, parameter.default)
+            if setting is None:
+                raise InputError(
+                    f"space.parameters: {self.operator.name} needs '{parameter.name}', as a number or as [low, high]"
+                )
+        if not self.searched:
+            raise InputError("space.parameters: nothing to search; give at least one parameter as [low, high]")
+
+    @cached_property
+    def searched(self) -> tuple[tuple[Parameter, Range], ...]:
+        """The searched parameters in the operator's order."""
+        return tuple(
+            (parameter, setting)
+            for parameter in self.operator.parameters
+            if isinstance(setting := self.settings.get(parameter.name), Range)
+        )
+
+    def _shape(self, parameter: Parameter) -> tuple[int, ...]:
+        count = len(self.groups.names)
+        return (count, len(self.experts)) if parameter.per_source else (count,)
+
+    @cached_property
+    def dimension(self) -> int:
+        return sum(int(np.prod(self._shape(parameter))) for parameter, _ in self.searched)
+
+    @cached_property
+    def genes(self) -> tuple[str, ...]:
+        """A label for each gene: `weight[math] layers.3`."""
+        return tuple(
+            f"{parameter.name}{suffix} {group}"
+            for parameter, _ in self.searched
+            for group in self.groups.names
+            for suffix in ([f"[{expert}]" for expert in self.experts] if parameter.per_source else [""])
+        )
+
+    def grid(self, parameter: Parameter) -> np.ndarray:
+        """The values a gridded parameter takes, ascending, float64."""
+        setting = self.settings.get(parameter.name, parameter.default)
+        if not isinstance(setting, Range):
+            assert setting is not None
+            return np.array([float(setting)])
+        step = GRID_STEP
+        while step > (setting.high - setting.low) / 16:
+            step /= 2
+        return np.arange(np.ceil(setting.low / step), np.floor(setting.high / step) + 1) * step
+
+    def center(self) -> np.ndarray:
+        """The genome at every setting's `init`, or at the middle of its bounds: float32 `[d]`."""
+        parts = [
+            np.full(self._shape(p), 0.5 if r.init is None else (r.init - r.low) / (r.high - r.low)).ravel()
+            for p, r in self.searched
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+    def decode(self, genomes: np.ndarray) -> Values:
+        """Genomes `[..., d]` to every parameter's values, searched or not, `[..., G(, K)]`."""
+        values: Values = {}
+        leading = genomes.shape[:-1]
+        position = 0
+        ranges = {parameter.name: setting for parameter, setting in self.searched}
+        for parameter in self.operator.parameters:
+            shape = self._shape(parameter)
+            if (setting := ranges.get(parameter.name)) is None:
+                fixed = self.settings.get(parameter.name, parameter.default)
+                assert fixed is not None and not isinstance(fixed, Range)
+                values[parameter.name] = np.full((*leading, *shape), float(fixed), np.float32)
+                continue
+            size = int(np.prod(shape))
+            genes = genomes[..., position : position + size].astype(np.float64).reshape(*leading, *shape)
+            position += size
+            raw = setting.low + genes * (setting.high - setting.low)
+            values[parameter.name] = self._rounded(parameter, raw).astype(np.float32)
+        return values
+
+    def encode(self, values: Mapping[str, np.ndarray | float]) -> np.ndarray:
+        """The genome nearest to `values` (each broadcast to `[G(, K)]`), clipped to the bounds: float32 `[d]`.
+        A searched parameter that `values` does not mention stays at its start."""
+        center = self.center()
+        parts, position = [], 0
+        for parameter, setting in self.searched:
+            shape = self._shape(parameter)
+            size = int(np.prod(shape))
+            if parameter.name in values:
+                raw = np.broadcast_to(np.asarray(values[parameter.name], np.float64), shape)
+                parts.append(np.clip((raw - setting.low) / (setting.high - setting.low), 0, 1).ravel())
+            else:
+                parts.append(center[position : position + size])
+            position += size
+        return np.concatenate(parts).astype(np.float32)
+
+    def _rounded(self, parameter: Parameter, raw: np.ndarray) -> np.ndarray:
+        if parameter.gridded:
+            grid = self.grid(parameter)
+            step = grid[1] - grid[0]
+            return grid[0] + np.clip(np.round((raw - grid[0]) / step), 0, len(grid) - 1) * step
+        if parameter.kind == "integer":
+            return np.round(raw)
+        return raw
