@@ -15,10 +15,10 @@ class Compilations:
         self.count = 0
         self.seconds = 0.0
 
-    def _heard(self, event: str, duration: float, **_: object) -> None:
+    def _heard(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event == _EVENT:
             self.count += 1
-            self.seconds += duration
+            self.seconds += duration_secs
 
 
 @contextmanager

@@ -61,8 +61,8 @@ class Groups:
         labels: dict[str, list[str] | str] = {}
         for parameter in table:
             if parameter.stacked:
-                names = parameter.names(table.num_layers)
-                labels[parameter.path] = [_block_label(name, i, table, granularity) for i, name in enumerate(names)]
+                tensors = parameter.names(table.num_layers)
+                labels[parameter.path] = [_block_label(name, i, table, granularity) for i, name in enumerate(tensors)]
             else:
                 labels[parameter.path] = parameter.path.removesuffix(".weight")
         names = _in_model_order(labels, table)

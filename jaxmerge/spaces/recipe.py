@@ -32,7 +32,7 @@ def recipe(
     Sources are merged in float32 and rounded once to `out_dtype`.
     """
     filters = _filters(groups, table)
-    sources = []
+    sources: list[dict[str, Any]] = []
     for k, model in enumerate(models):
         own = {p.name: values[p.name][:, k] for p in operator.parameters if p.per_source}
         parameters = _settings(operator, own, filters)
