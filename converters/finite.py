@@ -6,7 +6,8 @@ import numpy as np
 from jaxmerge.errors import CheckpointError
 
 BLOCK = 1 << 20
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+# The bits of infinity in 16-bit floats: NaN and infinity are those whose exponent is all ones.
+INFINITY = {np.dtype(ml_dtypes.bfloat16): 0x7F80, np.dtype(np.float16): 0x7C00}
 
 
 def is_finite(array: np.ndarray) -> bool:
@@ -25,7 +26,7 @@ def require_finite(name: str, array: np.ndarray) -> None:
 
 
 def _block_is_finite(block: np.ndarray) -> bool:
-    # bfloat16 by its bits: NaN and infinity have an exponent of ones. numpy would widen every element.
-    if block.dtype == BFLOAT16:
-        return bool((block.view(np.uint16) & 0x7FFF).max() < 0x7F80)
+    # By bits, where numpy would widen every element first.
+    if block.dtype in INFINITY:
+        return bool((block.view(np.uint16) & 0x7FFF).max() < INFINITY[block.dtype])
     return bool(np.isfinite(block).all())

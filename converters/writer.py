@@ -25,17 +25,11 @@ from jaxmerge.errors import InputError
 
 Entry = tuple[str, np.dtype, tuple[int, ...]]
 DEFAULT_SHARD_SIZE = 5_000_000_000
-UNITS = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-}
+UNITS = (
+    {"": 1, "B": 1}
+    | {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)}
+    | {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", 1)}
+)
 
 
 def parse_size(size: int | str) -> int:
@@ -121,26 +115,21 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        finals = [self.folder / name for name in self._names]
-        parts = [_part(file) for file in finals]
-        with ExitStack() as cleanup:
-            cleanup.callback(
-                lambda: [p.unlink(missing_ok=True) for p in (*parts, _part(self.folder / INDEX))]
-            )
-            with full_disk_named(self.folder):
-                if kind is None and not self._entries:
-                    self._stream(0)
-                self._close()
-                if kind is not None:
-                    return
-                if self._written != len(self._entries):
-                    raise ValueError(f"{len(self._entries) - self._written} tensors were not written")
-                if len(finals) > 1:
-                    self._write_index(_part(self.folder / INDEX))
-                for part, final in zip(parts, finals, strict=True):
-                    os.replace(part, final)
-                if len(finals) > 1:
-                    os.replace(_part(self.folder / INDEX), self.folder / INDEX)
+        files = [self.folder / name for name in (*self._names, *([INDEX] if len(self._names) > 1 else []))]
+        with ExitStack() as cleanup, full_disk_named(self.folder):
+            for file in files:
+                cleanup.callback(_part(file).unlink, missing_ok=True)
+            if kind is None and not self._entries:
+                self._stream(0)
+            self._close()
+            if kind is not None:
+                return
+            if self._written != len(self._entries):
+                raise ValueError(f"{len(self._entries) - self._written} tensors were not written")
+            if len(self._names) > 1:
+                self._write_index(_part(self.folder / INDEX))
+            for file in files:
+                os.replace(_part(file), file)
 
     def _stream(self, index: int) -> BinaryIO:
         if self._open is None or self._open[0] != index:
