@@ -16,7 +16,7 @@ class Bucket:
 
     tokens: int32 `[N, T]`. valid: bool `[N, T]`, False at padding.
     counted: bool `[N, T]`, the tokens whose log-probability counts (never the first valid one); all False for prompts.
-    index: int64 `[N]`, the place of each example in the split; -1 for a row that only fills the shape.
+    index: int64 `[N]`, the place of each sequence in the batch; -1 for a row that only fills the shape.
     """
 
     tokens: np.ndarray
@@ -27,7 +27,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Batch:
-    """All sequences of a split, in buckets. Padding is on the right for likelihood, on the left for prompts.
+    """Sequences in buckets. Padding is on the right for likelihood, on the left for prompts.
 
     size: number of sequences.
     """
@@ -60,12 +60,16 @@ class Scored:
 
     examples: float32 `[P, N]`, higher is better. The score of a model is the mean over examples.
     ties: float32 `[P]`, a smooth tie-breaker for discrete scores (mean log-likelihood of the reference answer), else zeros.
-    outputs: for generating objectives the text of each output, `[P][N]`; else None.
+    prompts: the text each example starts from, `[N]`.
+    outputs: the text of each output, or the option chosen, `[P][N]`; None where there is none.
+    errors: for each model why it could not be scored (its examples then hold NaN), or None.
     """
 
     examples: np.ndarray
     ties: np.ndarray
+    prompts: list[str] | None = None
     outputs: list[list[str]] | None = None
+    errors: list[str | None] | None = None
 
 
 class Objective(Protocol):
@@ -80,8 +84,12 @@ class Objective(Protocol):
     @property
     def discrete(self) -> bool: ...
 
-    def score(self, runner: Runner, split: str) -> Scored:
-        """Score the runner's models on `search`, `validation` or `test`."""
+    def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
+        """Score the runner's models on `search`, `validation` or `test`.
+
+        draw: seeds the draw of the config's `sample` examples, the same for all models and with the same shapes for
+        every draw; None: all examples.
+        """
         ...
 
     def splits(self) -> dict[str, int]:

@@ -1,0 +1,102 @@
+"""kind: choice. Which of several options a model finds most likely after the prompt."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxmerge.errors import InputError
+from jaxmerge.objectives.base import PreparedObjective
+from jaxmerge.objectives.data import Example
+from jaxmerge.objectives.interface import Runner, Scored
+from jaxmerge.objectives.split import Preparer, Split
+from jaxmerge.tokens.prompt import fill, sole_field
+
+
+@dataclass(frozen=True)
+class ChoiceSplit(Split):
+    """options: the texts to choose from. rights: the place of the right one."""
+
+    options: list[list[str]] = field(default_factory=list)
+    rights: list[int] = field(default_factory=list)
+
+
+class Choice(PreparedObjective):
+    """An example is right where the right option has the highest log-likelihood; of equal ones the first is taken.
+
+    normalize: none compares sums, tokens divides each by its number of tokens, characters by the option's length in
+    characters (the `acc_norm` of EleutherAI's lm-evaluation-harness).
+    The answer is an option's text, or its number counted from 0.
+    Tie-breaker: the mean log-probability of the right option's tokens.
+    """
+
+    discrete = True
+
+    def prepare(self, preparer: Preparer, examples: list[Example]) -> Split:
+        texts = preparer.prompt_texts(examples)
+        options = [self._options(example) for example in examples]
+        rights = [self._right(example, o) for example, o in zip(examples, options, strict=True)]
+        pairs = [(text, option) for text, some in zip(texts, options, strict=True) for option in some]
+        owners = [example for example, some in zip(examples, options, strict=True) for _ in some]
+        flat = iter(preparer.answers(owners, pairs))
+        references = [[next(flat) for _ in some] for some in options]
+        answers = [some[right] for some, right in zip(options, rights, strict=True)]
+        return ChoiceSplit(examples, texts, answers, references, options=options, rights=rights)
+
+    def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
+        whole = self.split(split)
+        assert isinstance(whole, ChoiceSplit)
+        selection = whole.select(self.config, draw)
+        sums, counts = selection.log_likelihoods(runner), selection.counts
+        options = [whole.options[i] for i in selection.places]
+        rights = np.array([whole.rights[i] for i in selection.places])
+        lengths = np.array([max(len(option), 1) for some in options for option in some])
+        values = sums / {"none": np.ones(1), "tokens": counts, "characters": lengths}[self.config.normalize]
+        starts = np.cumsum([0] + [len(some) for some in options])
+        spans = list(zip(starts[:-1], starts[1:], strict=True))
+        chosen = np.stack([values[:, a:b].argmax(axis=1) for a, b in spans], axis=1)
+        finite = np.stack([np.isfinite(values[:, a:b]).all(axis=1) for a, b in spans], axis=1)
+        right = np.where(finite, chosen == rights, np.nan)
+        places = starts[:-1] + rights
+        ties = (sums / counts)[:, places].mean(axis=1)
+        outputs = [[some[i] for some, i in zip(options, row, strict=True)] for row in chosen]
+        return Scored(right.astype(np.float32), ties.astype(np.float32), selection.texts, outputs)
+
+    def _options(self, example: Example) -> list[str]:
+        where = f"{self.config.name}.choices: {example.where}"
+        given = self.config.choices
+        assert given is not None
+        if isinstance(given, list):
+            options = [fill(option, example.fields, where) for option in given]
+        else:
+            value = sole_field(given, example.fields)
+            if not isinstance(value, list):
+                fill(given, example.fields, where)  # names a field that the data lacks
+                raise InputError(f"{where}: {given} must hold a list of options")
+            options = [option if isinstance(option, str) else fill("{o}", {"o": option}, where) for option in value]
+        if len(options) < 2:
+            raise InputError(f"{where}: {len(options)} option; a choice needs at least 2")
+        return options
+
+    def _right(self, example: Example, options: list[str]) -> int:
+        """An option's text comes before a number, because options may be numbers themselves."""
+        where = f"{self.config.name}.answer: {example.where}"
+        assert self.config.answer is not None
+        text = fill(self.config.answer, example.fields, where)
+        value: Any = sole_field(self.config.answer, example.fields)
+        if isinstance(value, int) and not isinstance(value, bool) and not self._are_numbers(example):
+            if 0 <= value < len(options):
+                return value
+        elif text in options:
+            return options.index(text)
+        elif [option.strip() for option in options].count(text.strip()) == 1:
+            return [option.strip() for option in options].index(text.strip())
+        elif text.strip().isdecimal() and int(text) < len(options):
+            return int(text)
+        raise InputError(
+            f"{where}: {text!r} is neither one of the {len(options)} options nor the number of one, counted from 0"
+        )
+
+    def _are_numbers(self, example: Example) -> bool:
+        value = sole_field(self.config.choices, example.fields) if isinstance(self.config.choices, str) else None
+        return isinstance(value, list) and all(isinstance(option, int | float) for option in value)

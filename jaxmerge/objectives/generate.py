@@ -1,0 +1,108 @@
+"""kind: generate. Greedy outputs compared with their answers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmerge.errors import InputError
+from jaxmerge.objectives.base import PreparedObjective
+from jaxmerge.objectives.data import Example
+from jaxmerge.objectives.interface import Runner, Scored
+from jaxmerge.objectives.language import check_language, is_in_language
+from jaxmerge.objectives.metrics import MATCHES, why_unanswerable
+from jaxmerge.objectives.schema import ObjectiveConfig
+from jaxmerge.objectives.split import Preparer, Selection, Split
+from jaxmerge.plugins import load_function
+from jaxmerge.tokens.tokenizer import Tokenizer
+
+
+class Generate(PreparedObjective):
+    """An example is right where the output's text passes the metric and, where one is asked for, the language gate.
+
+    Decoding is greedy. A text ends at any EOS id, at `max_new_tokens`, or before the first stop string.
+    A metric of the user's own is `(output, example) -> float`, the example being the line's fields.
+    Tie-breaker: the mean log-probability of the reference answer's tokens given the prompt, where there is an answer.
+    """
+
+    def __init__(self, config: ObjectiveConfig, tokenizer: Tokenizer, folder: Path) -> None:
+        if config.language is not None:
+            check_language(config.language, f"{config.name}.language")
+        assert config.metric is not None
+        self.discrete = config.metric in MATCHES  # type: ignore[misc]
+        self._function: Callable[..., Any] | None = None
+        if not self.discrete:
+            self._function = _load_metric(config, folder)
+        stops = {tokenizer.token_id(stop) for stop in config.stop} - {None}
+        ends = [i for i in stops if i is not None and tokenizer.decode([i]) == ""]
+        # A stop string that is a special token leaves no text to be found, so it stops by its id.
+        self._stop_ids = tuple(sorted({*tokenizer.eos_ids, *ends}))
+        super().__init__(config, tokenizer, folder)
+
+    def prepare(self, preparer: Preparer, examples: list[Example]) -> Split:
+        texts = preparer.prompt_texts(examples)
+        prompts = [[tokens] for tokens in preparer.prompts(examples, texts)]
+        if self.config.answer is None:
+            return Split(examples, texts, prompts=prompts)
+        answers = preparer.fill_all("answer", examples)
+        for example, answer in zip(examples, answers, strict=True):
+            if (reason := why_unanswerable(str(self.config.metric), answer)) is not None:
+                raise InputError(f"{self.name}.answer: {example.where}: {reason}")
+        sequences = preparer.answers(examples, list(zip(texts, answers, strict=True)))
+        return Split(examples, texts, answers, [[tokens] for tokens in sequences], prompts)
+
+    def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
+        selection = self.split(split).select(self.config, draw)
+        ids = runner.generate(selection.prompts, self.config.max_new_tokens, self._stop_ids)
+        outputs = [[self._text(row) for row in model] for model in np.asarray(ids)]
+        ties = np.zeros(runner.size, np.float32)
+        if self.config.answer is not None:
+            means = selection.log_likelihoods(runner) / selection.counts
+            ties = means.mean(axis=1).astype(np.float32)
+        scores = np.full((runner.size, len(selection.places)), np.nan, np.float32)
+        errors: list[str | None] = [None] * runner.size
+        for model, texts in enumerate(outputs):
+            try:
+                scores[model] = self._gate(texts) * self.compare(texts, selection)
+            except MetricError as error:
+                errors[model] = str(error)
+        return Scored(scores, ties, selection.texts, outputs, errors)
+
+    def compare(self, outputs: list[str], selection: Selection) -> np.ndarray:
+        """The metric of one model's outputs: `[N]`. Raises MetricError where the user's function fails."""
+        if self._function is None:
+            match = MATCHES[str(self.config.metric)]
+            return np.array([match(o, a) for o, a in zip(outputs, selection.answers, strict=True)], np.float32)
+        return np.array([self._call(o, e) for o, e in zip(outputs, selection.examples, strict=True)], np.float32)
+
+    def _call(self, output: str, example: Example) -> float:
+        assert self._function is not None
+        try:
+            return float(self._function(output, example.fields))
+        except Exception as error:
+            name = type(error).__name__
+            raise MetricError(f"{self.config.metric} raised {name} on {example.where}: {error}") from error
+
+    def _text(self, ids: np.ndarray) -> str:
+        text = self.tokenizer.decode(ids[ids >= 0].tolist())
+        ends = [place for stop in self.config.stop if (place := text.find(stop)) >= 0]
+        return text[: min(ends)] if ends else text
+
+    def _gate(self, outputs: list[str]) -> np.ndarray:
+        language = self.config.language
+        if language is None:
+            return np.ones(len(outputs), np.float32)
+        return np.array([is_in_language(output, language) for output in outputs], np.float32)
+
+
+class MetricError(Exception):
+    """A user's metric failed on one model's outputs; that model fails, the others do not."""
+
+
+def _load_metric(config: ObjectiveConfig, folder: Path) -> Callable[..., Any]:
+    try:
+        return load_function(str(config.metric), folder, "jaxmerge.objectives")
+    except InputError as error:
+        known = f" (built in: {', '.join(MATCHES)})" if config.kind == "generate" else ""
+        raise InputError(f"{config.name}.metric: {error}{known}") from error
