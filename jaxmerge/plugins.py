@@ -52,7 +52,8 @@ def _module(name: str, folder: Path) -> ModuleType:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Modules beside the config may import each other. The folder stands last: it shadows nothing installed."""
+    """Modules beside the config may import each other. The folder stands last: it shadows nothing
+    installed."""
     entry = str(folder.resolve())
     sys.path.append(entry)
     try:

@@ -13,8 +13,8 @@ from jaxmerge.tokens.tokenizer import Tokenizer
 
 
 class PreparedObjective(ABC):
-    """An objective over JSONL data. Making one reads, checks and tokenises every split, so that a mistake in the test
-    data shows before a search and not after it.
+    """An objective over JSONL data. Making one reads, checks and tokenises every split, so that a mistake in
+    the test data shows before a search and not after it.
 
     discrete: the score is a share of examples.
     """

@@ -1,4 +1,4 @@
-"""Sequences of different lengths in a few padded shapes, so that neither padding nor compilations cost much."""
+"""Sequences of different lengths in a few padded shapes: little padding, few compilations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,34 +56,36 @@ def length_groups(lengths: np.ndarray) -> list[np.ndarray]:
     return [group for group in reversed(groups) if len(group)]
 
 
-def collate(sequences: Sequences, groups: list[np.ndarray], chosen: np.ndarray | None, *, left: bool) -> Batch:
+def collate(
+    sequences: Sequences, groups: list[np.ndarray], chosen: np.ndarray | None, *, left: bool
+) -> Batch:
     """Pad the sequences of the chosen examples (all where None), one bucket a group.
 
-    Sequences are numbered in the order of `chosen`, an example's options side by side. A bucket's width and rows an
-    example come from its whole group, so the shapes depend only on how many of the group are chosen.
+    Sequences are numbered in the order of `chosen`, an example's options side by side. A bucket's width and
+    rows an example come from its whole group, so the shapes depend only on how many of the group are chosen.
     left: pad on the left.
     """
-    chosen = np.arange(len(sequences)) if chosen is None else chosen
-    first = np.cumsum([0] + [len(sequences[i]) for i in chosen])
-    place = {int(example): int(first[position]) for position, example in enumerate(chosen)}
+    size, place = 0, {}
+    for i in range(len(sequences)) if chosen is None else chosen.tolist():
+        place[i] = size
+        size += len(sequences[i])
     buckets = []
     for group in groups:
         width = int(_round_up(np.array(max(len(tokens.ids) for i in group for tokens in sequences[i]))))
         options = max(len(sequences[i]) for i in group)
-        members = [int(i) for i in group if int(i) in place]
-        rows = [
-            (tokens, place[i] + option) if option < len(sequences[i]) else (sequences[i][0], -1)
-            for i in members
-            for option, tokens in enumerate([*sequences[i], *[sequences[i][0]] * (options - len(sequences[i]))])
-        ]
+        rows: list[tuple[Tokens, int]] = []
+        for i in group.tolist():
+            if i in place:
+                rows += [(tokens, place[i] + option) for option, tokens in enumerate(sequences[i])]
+                rows += [(sequences[i][0], -1)] * (options - len(sequences[i]))
         if rows:
             buckets.append(_pad(rows, width, left))
-    return Batch(tuple(buckets), int(first[-1]))
+    return Batch(tuple(buckets), size)
 
 
 def draw(groups: list[np.ndarray], count: int, seed: Sequence[int]) -> np.ndarray:
-    """`count` places, drawn without replacement, ascending. Every group gives its share (largest remainders), so that
-    a batch of drawn examples has the same shapes each time."""
+    """`count` places, drawn without replacement, ascending. Every group gives its share (largest remainders),
+    so that a batch of drawn examples has the same shapes each time."""
     sizes = np.array([len(group) for group in groups])
     if count >= sizes.sum():
         return np.sort(np.concatenate(groups))
@@ -97,8 +99,8 @@ def draw(groups: list[np.ndarray], count: int, seed: Sequence[int]) -> np.ndarra
 
 
 def _pad(rows: list[tuple[Tokens, int]], width: int, left: bool) -> Bucket:
-    """Padding repeats no real token: it is id 0, and masked. A row that only fills the shape has index -1 and copies a
-    sequence of which nothing counts."""
+    """Padding repeats no real token: it is id 0, and masked. A row that only fills the shape has index -1 and
+    copies a sequence of which nothing counts."""
     tokens = np.zeros((len(rows), width), np.int32)
     valid = np.zeros((len(rows), width), bool)
     counted = np.zeros((len(rows), width), bool)

@@ -1,7 +1,7 @@
 """kind: choice. Which of several options a model finds most likely after the prompt."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,12 +22,12 @@ class ChoiceSplit(Split):
 
 
 class Choice(PreparedObjective):
-    """An example is right where the right option has the highest log-likelihood; of equal ones the first is taken.
+    """An example is right where the right option has the highest log-likelihood; of equal ones the first is
+    taken.
 
-    normalize: none compares sums, tokens divides each by its number of tokens, characters by the option's length in
-    characters (the `acc_norm` of EleutherAI's lm-evaluation-harness).
-    The answer is an option's text, or its number counted from 0.
-    Tie-breaker: the mean log-probability of the right option's tokens.
+    normalize: none compares sums, tokens divides each by its number of tokens, characters by the option's
+    length in characters (the `acc_norm` of EleutherAI's lm-evaluation-harness). The answer is an option's
+    text, or its number counted from 0. Tie-breaker: the mean log-probability of the right option's tokens.
     """
 
     discrete = True
@@ -53,7 +53,7 @@ class Choice(PreparedObjective):
         lengths = np.array([max(len(option), 1) for some in options for option in some])
         values = sums / {"none": np.ones(1), "tokens": counts, "characters": lengths}[self.config.normalize]
         starts = np.cumsum([0] + [len(some) for some in options])
-        spans = list(zip(starts[:-1], starts[1:], strict=True))
+        spans = list(pairwise(starts))
         chosen = np.stack([values[:, a:b].argmax(axis=1) for a, b in spans], axis=1)
         finite = np.stack([np.isfinite(values[:, a:b]).all(axis=1) for a, b in spans], axis=1)
         right = np.where(finite, chosen == rights, np.nan)
@@ -73,30 +73,34 @@ class Choice(PreparedObjective):
             if not isinstance(value, list):
                 fill(given, example.fields, where)  # names a field that the data lacks
                 raise InputError(f"{where}: {given} must hold a list of options")
-            options = [option if isinstance(option, str) else fill("{o}", {"o": option}, where) for option in value]
+            options = [
+                option if isinstance(option, str) else fill("{o}", {"o": option}, where) for option in value
+            ]
         if len(options) < 2:
             raise InputError(f"{where}: {len(options)} option; a choice needs at least 2")
         return options
 
     def _right(self, example: Example, options: list[str]) -> int:
-        """An option's text comes before a number, because options may be numbers themselves."""
+        """Where the options are numbers, the answer is one of them; elsewhere a number counts the options."""
         where = f"{self.config.name}.answer: {example.where}"
         assert self.config.answer is not None
         text = fill(self.config.answer, example.fields, where)
-        value: Any = sole_field(self.config.answer, example.fields)
+        value = sole_field(self.config.answer, example.fields)
+        stripped = [option.strip() for option in options]
         if isinstance(value, int) and not isinstance(value, bool) and not self._are_numbers(example):
             if 0 <= value < len(options):
                 return value
         elif text in options:
             return options.index(text)
-        elif [option.strip() for option in options].count(text.strip()) == 1:
-            return [option.strip() for option in options].index(text.strip())
-        elif text.strip().isdecimal() and int(text) < len(options):
-            return int(text)
+        elif stripped.count(text.strip()) == 1:
+            return stripped.index(text.strip())
+        elif isinstance(value, str) and value.strip().isdecimal() and int(value) < len(options):
+            return int(value)
         raise InputError(
-            f"{where}: {text!r} is neither one of the {len(options)} options nor the number of one, counted from 0"
+            f"{where}: {text!r} is none of the {len(options)} options and no number of one, counted from 0"
         )
 
     def _are_numbers(self, example: Example) -> bool:
-        value = sole_field(self.config.choices, example.fields) if isinstance(self.config.choices, str) else None
+        choices = self.config.choices
+        value = sole_field(choices, example.fields) if isinstance(choices, str) else None
         return isinstance(value, list) and all(isinstance(option, int | float) for option in value)

@@ -19,15 +19,15 @@ class Example:
 def read_examples(path: Path, limit: int | None = None) -> list[Example]:
     """The first `limit` examples of a JSONL file, blank lines left out.
 
-    Raises InputError for a file that is missing, empty or not UTF-8, and for a line that is not a JSON object.
-    """
+    Raises InputError for a file that is missing, empty or not UTF-8, and for a line that is not a JSON
+    object."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); correct the path under data") from None
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from None
+        number = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from None
     examples: list[Example] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -43,7 +43,9 @@ def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno}); one object a line") from None
+        raise InputError(
+            f"{where}: not JSON ({error.msg}, column {error.colno}); one object a line"
+        ) from None
     if not isinstance(value, dict):
-        raise InputError(f"{where}: a {type(value).__name__}, not a JSON object such as {{\"question\": \"...\"}}")
+        raise InputError(f"{where}: a {type(value).__name__}; each line must be a JSON object, in braces")
     return value

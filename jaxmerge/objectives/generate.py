@@ -19,12 +19,13 @@ from jaxmerge.tokens.tokenizer import Tokenizer
 
 
 class Generate(PreparedObjective):
-    """An example is right where the output's text passes the metric and, where one is asked for, the language gate.
+    """An example is right where the output's text passes the metric and, where one is asked for, the language
+    gate.
 
-    Decoding is greedy. A text ends at any EOS id, at `max_new_tokens`, or before the first stop string.
-    A metric of the user's own is `(output, example) -> float`, the example being the line's fields.
-    Tie-breaker: the mean log-probability of the reference answer's tokens given the prompt, where there is an answer.
-    """
+    Decoding is greedy. A text ends at any EOS id, at `max_new_tokens`, or before the first stop string. A
+    metric of the user's own is `(output, example) -> float`, the example being the line's fields.
+    Tie-breaker: the mean log-probability of the reference answer's tokens given the prompt, where there is an
+    answer."""
 
     def __init__(self, config: ObjectiveConfig, tokenizer: Tokenizer, folder: Path) -> None:
         if config.language is not None:
@@ -73,8 +74,12 @@ class Generate(PreparedObjective):
         """The metric of one model's outputs: `[N]`. Raises MetricError where the user's function fails."""
         if self._function is None:
             match = MATCHES[str(self.config.metric)]
-            return np.array([match(o, a) for o, a in zip(outputs, selection.answers, strict=True)], np.float32)
-        return np.array([self._call(o, e) for o, e in zip(outputs, selection.examples, strict=True)], np.float32)
+            return np.array(
+                [match(o, a) for o, a in zip(outputs, selection.answers, strict=True)], np.float32
+            )
+        return np.array(
+            [self._call(o, e) for o, e in zip(outputs, selection.examples, strict=True)], np.float32
+        )
 
     def _call(self, output: str, example: Example) -> float:
         assert self._function is not None

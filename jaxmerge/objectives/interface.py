@@ -1,8 +1,8 @@
 """What objectives ask of a model, and what they give back.
 
-An objective turns a data file into token batches once, and afterwards only talks to a `Runner`: something that runs P
-models on those batches. Whether these are one stored model or a population of merges is not its business.
-"""
+An objective turns a data file into token batches once, and afterwards only talks to a `Runner`: something
+that runs P models on those batches. Whether these are one stored model or a population of merges is not its
+business."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +15,8 @@ class Bucket:
     """Examples of similar length, padded to one shape.
 
     tokens: int32 `[N, T]`. valid: bool `[N, T]`, False at padding.
-    counted: bool `[N, T]`, the tokens whose log-probability counts (never the first valid one); all False for prompts.
+    counted: bool `[N, T]`, the tokens whose log-probability counts (never the first valid one); all False for
+    prompts.
     index: int64 `[N]`, the place of each sequence in the batch; -1 for a row that only fills the shape.
     """
 
@@ -59,7 +60,8 @@ class Scored:
     """An objective's result for P models on N examples.
 
     examples: float32 `[P, N]`, higher is better. The score of a model is the mean over examples.
-    ties: float32 `[P]`, a smooth tie-breaker for discrete scores (mean log-likelihood of the reference answer), else zeros.
+    ties: float32 `[P]`, a smooth tie-breaker for discrete scores (mean log-likelihood of the reference
+    answer), else zeros.
     prompts: the text each example starts from, `[N]`.
     outputs: the text of each output, or the option chosen, `[P][N]`; None where there is none.
     errors: for each model why it could not be scored (its examples then hold NaN), or None.
@@ -87,9 +89,8 @@ class Objective(Protocol):
     def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
         """Score the runner's models on `search`, `validation` or `test`.
 
-        draw: seeds the draw of the config's `sample` examples, the same for all models and with the same shapes for
-        every draw; None: all examples.
-        """
+        draw: seeds the draw of the config's `sample` examples, the same for all models and with the same
+        shapes for every draw; None: all examples."""
         ...
 
     def splits(self) -> dict[str, int]:

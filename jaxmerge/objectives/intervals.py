@@ -10,9 +10,9 @@ RESAMPLES = 9999
 def interval(examples: np.ndarray, discrete: bool) -> tuple[float, float]:
     """The interval of a mean.
 
-    examples: `[n]`, a score each. discrete: they are 0 or 1: Wilson's interval of a share; else a bias-corrected and
-    accelerated (BCa) bootstrap with a fixed seed. Equal values, and one value, have both ends there; NaN gives NaN.
-    """
+    examples: `[n]`, a score each. discrete: they are 0 or 1: Wilson's interval of a share; else a
+    bias-corrected and accelerated (BCa) bootstrap with a fixed seed. Equal values, and one value, have both
+    ends there; NaN gives NaN."""
     values = np.asarray(examples, np.float64)
     if not np.isfinite(values).all() or not len(values):
         return (np.nan, np.nan)
@@ -23,7 +23,8 @@ def interval(examples: np.ndarray, discrete: bool) -> tuple[float, float]:
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """mean(a) - mean(b) over the same examples in the same order, with the BCa interval of the paired bootstrap."""
+    """mean(a) - mean(b) over the same examples in the same order, with the BCa interval of the paired
+    bootstrap."""
     differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     if not np.isfinite(differences).all() or not len(differences):
         return (np.nan, np.nan, np.nan)

@@ -9,8 +9,8 @@ from jaxmerge.objectives.split import Preparer, Split
 
 
 class Likelihood(PreparedObjective):
-    """An example's score is the mean log-probability, in nats, of its tokens that count; the model's score is the mean
-    over examples: minus the mean over examples of the mean negative log-likelihood."""
+    """An example's score is the mean log-probability, in nats, of its tokens that count. So the model's score
+    is minus the mean over examples of the mean negative log-likelihood."""
 
     discrete = False
 

@@ -17,7 +17,8 @@ from jaxmerge.objectives.split import Split
 from jaxmerge.plugins import load_function
 from jaxmerge.tokens.tokenizer import Tokenizer
 
-# A kind of the user's own is such a function too: `module:function`, or an entry point of `jaxmerge.objectives`.
+# A kind of the user's own is such a function too: `module:function`, or an entry point of
+# `jaxmerge.objectives`.
 Build = Callable[[ObjectiveConfig, Tokenizer, Path], Objective]
 
 KINDS: dict[str, Build] = {"likelihood": Likelihood, "choice": Choice, "generate": Generate, "python": Python}
@@ -30,8 +31,8 @@ def build(
 
     folder: the config's; data paths are relative to it and functions are looked for in it.
     vocab_size: the model's; a tokenizer that gives larger ids does not belong to it.
-    Raises InputError naming objective, key, file and line. Warns where test or validation data repeats search data.
-    """
+    Raises InputError naming objective, key, file and line. Warns where test or validation data repeats search
+    data."""
     objectives = [_kind(config, folder)(config, tokenizer, folder) for config in configs]
     for objective in objectives:
         if isinstance(objective, PreparedObjective):
@@ -59,8 +60,8 @@ def _warn_of_overlap(objective: PreparedObjective) -> None:
         for unseen, others in present[i + 1 :]:
             if shared := len(contents & others):
                 warnings.warn(
-                    f"{objective.name}: {shared} of {len(others)} examples of the {unseen} data are in the {seen} "
-                    f"data; its score will look better than it is",
+                    f"{objective.name}: {shared} of {len(others)} examples of the {unseen} data are also in "
+                    f"the {seen} data; the {unseen} score will look better than it is",
                     stacklevel=3,
                 )
 
@@ -79,6 +80,7 @@ def _check_ids(objective: PreparedObjective, vocab_size: int) -> None:
                 largest = max(max(tokens.ids) for tokens in options)
                 if largest >= vocab_size:
                     raise InputError(
-                        f"{objective.name}: {example.where}: token {largest} of {objective.tokenizer.folder}'s "
-                        f"tokenizer is outside the model's vocabulary of {vocab_size}; set tokenizer to the model's"
+                        f"{objective.name}: {example.where}: token {largest} of the tokenizer in "
+                        f"{objective.tokenizer.folder} is outside the model's vocabulary of {vocab_size}; "
+                        f"set tokenizer to the model's own"
                     )

@@ -4,20 +4,23 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-# Full-width forms stand a fixed distance above ASCII; the minus sign of typeset mathematics is a hyphen for us.
+# Full-width forms stand a fixed distance above ASCII; the minus sign of typeset mathematics is a hyphen for
+# us.
 _ASCII = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x2212: ord("-")}
 
 # A hyphen after a digit, a Latin letter or a closing mark joins ("16-2", "COVID-19"); elsewhere it is a sign.
 # Commas separate thousands only where groups of three follow, so "1,2,3" ends in 3.
 _NUMBER = re.compile(
-    r"(?:(?<![0-9A-Za-z_)\]%.])-)?(?:(?<![0-9])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
+    r"(?:(?<![0-9A-Za-z_)\]%.])-)?"
+    r"(?:(?<![0-9])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+    r"(?:\.[0-9]+)?"
 )
 
 
 def last_number(text: str) -> Fraction | None:
     """The last number in a text, exactly; None where there is none.
 
-    Understands signs, decimals, thousands commas and full-width digits: `１，２３４` is 1234, `1.50` equals `1.5`.
+    Understands signs, decimals, thousands commas and full-width digits: `１，２３４` is 1234, `1.50` is `1.5`.
     """
     found = _NUMBER.findall(text.translate(_ASCII))
     return Fraction(found[-1].replace(",", "")) if found else None

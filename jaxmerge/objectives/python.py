@@ -7,8 +7,8 @@ from jaxmerge.objectives.split import Selection
 
 
 class Python(Generate):
-    """Like `generate`, with a metric `(outputs, examples) -> scores`: the texts of one model and the fields of their
-    lines, in order, to one number each, higher being better."""
+    """Like `generate`, with a metric `(outputs, examples) -> scores`: the texts of one model and the fields
+    of their lines, in order, to one number each, higher being better."""
 
     def compare(self, outputs: list[str], selection: Selection) -> np.ndarray:
         assert self._function is not None

@@ -53,7 +53,7 @@ class ObjectiveConfig(Strict):
     chat_template: bool = False
     system: str | None = None
     few_shot: Annotated[int, Field(ge=0)] = 0
-    stop: list[Annotated[str, Field(min_length=1)]] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     max_new_tokens: Count = 64
     max_length: Annotated[int, Field(ge=2)] = 2048
     truncate: Literal["left"] | None = None
@@ -72,7 +72,7 @@ class ObjectiveConfig(Strict):
         idle = [
             key
             for key in sorted(set().union(*KEYS.values()) - KEYS[self.kind])
-            if getattr(self, key) != type(self).model_fields[key].default
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True)
         ]
         if idle:
             raise ValueError(f"key '{idle[0]}' means nothing to kind '{self.kind}'; remove it")
@@ -84,7 +84,9 @@ class ObjectiveConfig(Strict):
         if self.few_shot and self.answer is None:
             raise ValueError("few_shot needs the answer's template; give 'answer'")
         if self.system is not None and not self.chat_template:
-            raise ValueError("system goes with a chat template; set chat_template: true or put it into the prompt")
+            raise ValueError(
+                "system goes with a chat template; set chat_template: true or put it into the prompt"
+            )
         return self
 
     def _templates(self) -> None:
@@ -98,22 +100,27 @@ class ObjectiveConfig(Strict):
         if self.kind in ("likelihood", "choice") and self.prompt is not None and self.answer is None:
             raise ValueError(f"{self.kind} needs 'answer'")
         if self.kind == "choice" and not self.choices:
-            raise ValueError('choice needs \'choices\', a field that holds a list, such as "{choices}"')
+            raise ValueError("choice needs 'choices', a field that holds a list, such as \"{choices}\"")
 
     def _metric(self) -> None:
         if self.metric is None:
-            needed = f"{', '.join(METRICS)} or module:function" if self.kind == "generate" else "module:function"
+            needed = (
+                f"{', '.join(METRICS)} or module:function" if self.kind == "generate" else "module:function"
+            )
             raise ValueError(f"{self.kind} needs 'metric': {needed}")
         if self.metric == "rouge_l":
             raise ValueError("metric 'rouge_l' is not available yet; write it as module:function")
         if self.kind == "python" and self.metric in METRICS:
-            raise ValueError(f"python needs a metric of your own, module:function; '{self.metric}' goes with generate")
+            raise ValueError(
+                f"python needs a metric of your own, module:function; '{self.metric}' goes with generate"
+            )
         if self.metric in METRICS and self.answer is None:
             raise ValueError(f"metric '{self.metric}' needs 'answer'")
 
 
 def read_objectives(data: Any, where: str = "objectives") -> list[ObjectiveConfig]:
-    """The list that stands under `objectives:`. Raises InputError naming the key, also for names given twice."""
+    """The list that stands under `objectives:`. Raises InputError naming the key, also for names given
+    twice."""
     if not isinstance(data, list) or not data:
         raise InputError(f"{where}: must be a list with at least one objective")
     configs = [read_section(ObjectiveConfig, item, f"{where}[{i}]") for i, item in enumerate(data)]

@@ -34,7 +34,8 @@ class Split:
 
     @cached_property
     def groups(self) -> list[np.ndarray]:
-        """By the longest sequence of each example; the same for references and prompts, so that one draw fits both."""
+        """By the longest sequence of each example; the same for references and prompts, so that one draw fits
+        both."""
         sequences = self.references or self.prompts
         return length_groups(np.array([max(len(tokens.ids) for tokens in options) for options in sequences]))
 
@@ -89,7 +90,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class Preparer:
-    """Turns examples into sequences by an objective's templates. Every mistake names objective, key, file and line."""
+    """Turns examples into sequences by an objective's templates. Every mistake names objective, key, file and
+    line."""
 
     config: ObjectiveConfig
     tokenizer: Tokenizer
@@ -129,7 +131,9 @@ class Preparer:
     def prompts(self, examples: list[Example], texts: list[str]) -> list[Tokens]:
         """Prompts, of which nothing counts."""
         encoded = encode_prompts(self.tokenizer, texts, special=self.special)
-        return [self._fit(Tokens(ids, len(ids)), e, prompt=True) for ids, e in zip(encoded, examples, strict=True)]
+        return [
+            self._fit(Tokens(ids, len(ids)), e, prompt=True) for ids, e in zip(encoded, examples, strict=True)
+        ]
 
     def _fit(self, tokens: Tokens, example: Example, *, prompt: bool = False) -> Tokens:
         where, limit = f"{self.config.name}: {example.where}", self.config.max_length

@@ -12,7 +12,8 @@ from jaxmerge.objectives.interface import Objective, Runner, Scored
 class Scores:
     """What P models scored.
 
-    scores: float64 `[P]`, the weighted mean over objectives, weights normalised to sum 1; NaN for a model that failed.
+    scores: float64 `[P]`, the weighted mean over objectives, weights normalised to sum 1; NaN for a model
+    that failed.
     ties: float64 `[P]`, the tie-breakers' weighted mean likewise.
     by_objective: float64 `[P]` a name. scored: everything an objective gave back, by name.
     errors: why a model failed, or None.
@@ -28,8 +29,8 @@ class Scores:
 def score_all(objectives: Sequence[Objective], runner: Runner, split: str, draw: int | None = None) -> Scores:
     """Score the runner's models on every objective. split, draw: see `interface.Objective.score`.
 
-    A model with any score that is not finite fails: its `scores` is NaN, and so that it can be ordered its tie is 0.
-    """
+    A model with any score that is not finite fails: its `scores` is NaN, and so that it can be ordered its
+    tie is 0."""
     scored = {objective.name: objective.score(runner, split, draw) for objective in objectives}
     weights = np.array([objective.weight for objective in objectives], np.float64)
     weights /= weights.sum()
@@ -38,7 +39,9 @@ def score_all(objectives: Sequence[Objective], runner: Runner, split: str, draw:
     ties = weights @ np.stack([result.ties.astype(np.float64) for result in scored.values()])
     failed = ~np.isfinite(scores)
     errors = [_why(scored, by_objective, model) if failed[model] else None for model in range(runner.size)]
-    return Scores(np.where(failed, np.nan, scores), np.where(np.isfinite(ties), ties, 0.0), by_objective, scored, errors)
+    return Scores(
+        np.where(failed, np.nan, scores), np.where(np.isfinite(ties), ties, 0.0), by_objective, scored, errors
+    )
 
 
 def _why(scored: dict[str, Scored], by_objective: dict[str, np.ndarray], model: int) -> str:

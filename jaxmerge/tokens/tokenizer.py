@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxmerge.errors import InputError
 
-# What AutoTokenizer loads for these families from a plain tokenizer.json is that file and nothing else. Others, such as
-# Qwen2, are rebuilt by a class of their own.
+# What AutoTokenizer loads for these families from a plain tokenizer.json is that file and nothing else.
+# Others, such as Qwen2, are rebuilt by a class of their own.
 _PLAIN_FAMILIES = {"llama", "mistral", "qwen3"}
 _PLAIN_CLASSES = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -26,12 +26,14 @@ class Tokenizer:
     folder: Path
     eos_ids: tuple[int, ...]
     pad_id: int | None
-    _plain: Any = field(repr=False)  # a tokenizers.Tokenizer, or None where only transformers knows how to read it
+    _plain: Any = field(
+        repr=False
+    )  # a tokenizers.Tokenizer, or None where only transformers knows how to read it
 
     @classmethod
     def open(cls, folder: str | Path) -> "Tokenizer":
-        """Read a folder's tokenizer: with `tokenizers` (50 ms) where that is all transformers would do, else with
-        transformers (some seconds). Raises InputError where there is none or it cannot be read."""
+        """Read a folder's tokenizer: with `tokenizers` (50 ms) where that is all transformers would do, else
+        with transformers (some seconds). Raises InputError where there is none or it cannot be read."""
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
@@ -98,12 +100,16 @@ class Tokenizer:
         return before, len(full) - len(bare) - before
 
     def chat(self, messages: list[dict[str, str]]) -> str:
-        """The text of a conversation up to where the model answers, by the tokenizer's chat template. It brings its own
-        special tokens: encode it with special=False. Raises InputError where there is no template or it refuses."""
+        """The text of a conversation up to where the model answers, by the tokenizer's chat template. It
+        brings its own
+        special tokens: encode it with special=False. Raises InputError where there is no template or it
+        refuses."""
         if self._transformers.chat_template is None:
             raise InputError(f"{self.folder}: its tokenizer has no chat template; set chat_template: false")
         try:
-            return self._transformers.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return self._transformers.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
         except Exception as error:
             raise InputError(f"{self.folder}: its chat template refuses the conversation: {error}") from error
 
@@ -118,7 +124,12 @@ def _read_plain(folder: Path, model: dict[str, Any], config: dict[str, Any]) -> 
         and config.get("tokenizer_class") in _PLAIN_CLASSES
         and not any(
             config.get(key)
-            for key in ("auto_map", "additional_special_tokens", "extra_special_tokens", "split_special_tokens")
+            for key in (
+                "auto_map",
+                "additional_special_tokens",
+                "extra_special_tokens",
+                "split_special_tokens",
+            )
         )
         and not config.get("clean_up_tokenization_spaces")
         and "add_bos_token" not in config
@@ -127,14 +138,18 @@ def _read_plain(folder: Path, model: dict[str, Any], config: dict[str, Any]) -> 
     if not simple:
         return None
     data = _json(file)
-    added = {token["id"]: {flag: token.get(flag) for flag in _FLAGS} for token in data.get("added_tokens", [])}
+    added = {
+        token["id"]: {flag: token.get(flag) for flag in _FLAGS} for token in data.get("added_tokens", [])
+    }
     declared = config.get("added_tokens_decoder", {})
     if any({flag: t.get(flag) for flag in _FLAGS} != added.get(int(i)) for i, t in declared.items()):
         return None
     # transformers adds named tokens again, as special tokens that are matched before normalisation.
     plain_special = {t["content"] for t in added.values() if t == _special(t["content"])}
     named = {key: value for key, value in config.items() if key in _NAMED}
-    named |= {key: value for key, value in _json(folder / "special_tokens_map.json").items() if value is not None}
+    named |= {
+        key: value for key, value in _json(folder / "special_tokens_map.json").items() if value is not None
+    }
     for value in named.values():
         if value is not None and (not isinstance(value, str) or value not in plain_special):
             return None
