@@ -15,7 +15,7 @@ SENTENCES = [
     "def f(x):\n    return x ** 2\n",
     "naïve café — “quotes” … 👍🏽",
 ]
-WORDS = "a b c d e f g 0 1 2 3 4 5 6 7 8 9 + - = ? . answer is the 答え は です 個 \n".split(" ")
+WORDS = [*"abcdefg0123456789+-=?.\n", "answer", "is", "the", "答え", "は", "です", "個"]
 
 
 def write_tokenizer(folder: Path, tokenizer: tokenizers.Tokenizer, **config: Any) -> Path:

@@ -102,7 +102,7 @@ def test_generate_scores_outputs_and_breaks_ties_by_the_reference(
 ) -> None:
     def speak(prompt: list[int], model: int) -> list[int]:
         number = {"1": "3", "a": "9", "0": "8"}[words.decode(prompt[:1])]
-        return words.encode("the answer is " + (number if model == 0 else "1")) + [2, 5]
+        return [*words.encode("the answer is " + (number if model == 0 else "1")), 2, 5]
 
     runner = fake_runner(2, speak)
     scored = make(SUMS, **GENERATE).score(runner, "search")

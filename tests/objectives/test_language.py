@@ -9,8 +9,10 @@ from jaxmerge.objectives.language import check_language, is_in_language
 @pytest.mark.parametrize(
     "text, language, right",
     [
-        ("答え は 3 個 です 。", "ja", True), ("太郎はリンゴを5個持っています。", "ja", True), ("x = 12345678; 答えは三です", "ja", True),
-        ("the answer is 5 .", "ja", False), ("the answer is 5 .", "en", True), ("5", "ja", False), ("3 個 です", "ja", False),
+        ("答え は 3 個 です 。", "ja", True), ("太郎はリンゴを5個持っています。", "ja", True),
+        ("x = 12345678; 答えは三です", "ja", True),
+        ("the answer is 5 .", "ja", False), ("the answer is 5 .", "en", True), ("5", "ja", False),
+        ("3 個 です", "ja", False),
         ("", "ja", False), ("12 + 30 = 42 !!", "en", False),
     ],
 )  # fmt: skip

@@ -27,7 +27,7 @@ def test_only_known_fields_are_replaced(template: str, expected: str) -> None:
 
 
 def test_a_field_that_the_data_lacks_is_named() -> None:
-    with pytest.raises(InputError, match="math.prompt: s.jsonl:3: no field 'qestion'; the data has: question"):
+    with pytest.raises(InputError, match=r"math\.prompt: s\.jsonl:3: no field 'qestion'; the data has: question"):
         fill("{qestion}", FIELDS, "math.prompt: s.jsonl:3")
     with pytest.raises(InputError, match="field 'none' is null"):
         fill("{none}", FIELDS, "here")

@@ -14,7 +14,8 @@ from jaxmerge.tokens.tokenizer import Tokenizer
 
 TEXTS = [
     "", " ", "a b c", "What is 12 + 30?", " leading", "trailing ", "two  spaces", "line\nbreak\n\n", "答えは 42 です。",
-    "<s>literal</s> special <|end|> tokens <pad>", "naïve café 👍🏽", "\u3000全角　空白", "1,234.50", "tab\t.", "e\u0301",
+    "<s>literal</s> special <|end|> tokens <pad>", "naïve café 👍🏽", "\u3000全角　空白",
+    "1,234.50", "tab\t.", "e\u0301",
 ]
 CHAT = (
     "{% for m in messages %}<|user|>{{ m['role'] }}: {{ m['content'] | trim }}<|end|>\n{% endfor %}"
