@@ -1,0 +1,100 @@
+"""Show what models are, how far they are from a base, how alike, and whether they can be merged."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def command(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders or hub ids (org/name@revision).")
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="The model they were tuned from: adds deltas and kinship."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Show what models are, how far they are from a base, how alike, and whether they can be merged."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from jaxmerge.merging.inspection import inspect
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Reading tensors", total=None)
+        result = inspect(
+            models, base, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if as_json:
+        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        _show(result, Console())
+
+
+def _show(result: dict[str, Any], console: "Console") -> None:
+    from rich.table import Table
+
+    everything = [result["base"], *result["models"]] if result["base"] else result["models"]
+    names = [
+        f"{entry['model']} (base)" if entry is result["base"] else entry["model"] for entry in everything
+    ]
+    table = Table("", *names, title="Models")
+    for label, value in FACTS.items():
+        table.add_row(label, *(value(entry) for entry in everything))
+    console.print(table)
+    if result["deltas"]:
+        _show_deltas(result["deltas"], console)
+    if result["kinship"]:
+        _show_kinship(result["kinship"], console)
+    if len(everything) > 1:
+        console.print(
+            "They can be merged." if result["mergeable"] else "They cannot be merged:", style="bold"
+        )
+    for line in (*result["differences"], *result["notes"]):
+        console.print(f"  {line}", markup=False, highlight=False)
+
+
+FACTS: dict[str, Any] = {
+    "architecture": lambda m: str(m["architecture"] or m["model_type"]),
+    "can be evolved": lambda m: "yes" if m["evolvable"] else "no, merged only",
+    "parameters": lambda m: f"{m['parameters']:,}",
+    "size": lambda m: f"{m['bytes'] / 1e6:,.1f} MB",
+    "dtype": lambda m: ", ".join(m["dtypes"]),
+    "layers": lambda m: str(m["layers"]),
+    "hidden size": lambda m: str(m["hidden_size"]),
+    "heads (key/value)": lambda m: f"{m['heads']} ({m['kv_heads']})",
+    "vocabulary": lambda m: str(m["vocabulary"]),
+    "embeddings": lambda m: "tied" if m["tied"] else "untied",
+}
+
+
+def _show_deltas(deltas: list[dict[str, Any]], console: "Console") -> None:
+    from rich.table import Table
+
+    table = Table(
+        "group", *(entry["model"] for entry in deltas), title="Deltas: norm (mean of absolute values)"
+    )
+    groups = {"total": None} | dict.fromkeys(deltas[0]["groups"])
+    for group in groups:
+        parts = [entry["total"] if group == "total" else entry["groups"][group] for entry in deltas]
+        table.add_row(group, *(f"{part['norm']:.4g} ({_number(part['mean_absolute'])})" for part in parts))
+    console.print(table)
+
+
+def _show_kinship(kinship: dict[str, Any], console: "Console") -> None:
+    from rich.table import Table
+
+    for measure in ("pearson", "cosine", "euclidean"):
+        table = Table("", *kinship["models"], title=f"Kinship: {measure}")
+        for name, row in zip(kinship["models"], kinship[measure], strict=True):
+            table.add_row(name, *map(_number, row))
+        console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
