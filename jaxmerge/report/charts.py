@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 from jaxmerge.report.curves import Curve, Spread
 from jaxmerge.report.run_data import RecipeTable
@@ -11,7 +12,7 @@ from jaxmerge.report.standings import Standing
 from jaxmerge.report.svg import COLOURS, figure, inline
 
 _FONT = 12
-# The mean width of a letter of DejaVu Sans, by font size; other fonts are narrower.
+# The mean width of a letter of DejaVu Sans, in font sizes; most other fonts are narrower.
 _LETTER = 0.62
 
 
@@ -60,7 +61,7 @@ def scores(rows: Sequence[Standing], scale: Scale, width: int, name: str) -> str
             if scale.share:
                 axes.barh(place, row.test, height=0.34, color=colour)
             else:
-                axes.plot([row.test], [place], marker="o", markersize=8, color=colour)
+                axes.plot([row.test], [place], marker="o", markersize=8, color=colour, zorder=3)
             if row.interval is not None:
                 axes.hlines(place, *row.interval, color=COLOURS["ink"], linewidth=1.4)
                 axes.vlines(row.interval, place - 0.1, place + 0.1, color=COLOURS["ink"], linewidth=1.4)
@@ -91,9 +92,10 @@ def recipe(table: RecipeTable, parameter: str, name: str) -> str:
     rows = table.parameters[parameter]
     columns = table.experts if len(rows[0]) == len(table.experts) else ("all",) * len(rows[0])
     largest = max((abs(v) for row in rows for v in row if math.isfinite(v)), default=0) or 1
-    label = max(len(_short(group, 24)) for group in table.groups) * _FONT * _LETTER + 12
-    heading = [_short(column, 14) for column in columns]
-    cell = max(64, *(len(text) * _FONT * _LETTER + 10 for text in heading))
+    groups = [_short(group, 20) for group in table.groups]
+    heading = [_short(column, 10) for column in columns]
+    label = max(map(_width, groups)) + 12
+    cell = max(54, *(_width(text) + 8 for text in heading))
     row_height, top = 26, 26
     width, height = math.ceil(label + cell * len(columns)), top + row_height * len(rows)
     with figure(width, height) as drawing:
@@ -103,9 +105,9 @@ def recipe(table: RecipeTable, parameter: str, name: str) -> str:
         axes.set_ylim(height, 0)
         for k, text in enumerate(heading):
             axes.text(label + (k + 0.5) * cell, top / 2, text, color=COLOURS["quiet"], ha="center", va="center")
-        for g, (group, row) in enumerate(zip(table.groups, rows, strict=True)):
+        for g, (group, row) in enumerate(zip(groups, rows, strict=True)):
             middle = top + (g + 0.5) * row_height
-            axes.text(label - 10, middle, _short(group, 24), color=COLOURS["quiet"], ha="right", va="center")
+            axes.text(label - 10, middle, group, color=COLOURS["quiet"], ha="right", va="center")
             for k, value in enumerate(row):
                 _cell(axes, label + k * cell, top + g * row_height, cell, row_height, value, largest)
         return inline(drawing, name, f"{parameter} by group and expert")
@@ -127,6 +129,11 @@ def _cell(axes: Any, x: float, y: float, width: float, height: float, value: flo
     colour = COLOURS["more" if value >= 0 else "less"]
     axes.add_patch(Rectangle((x + 1, y + 1), width - 2, height - 2, facecolor=colour, alpha=strength, linewidth=0))
     axes.text(x + width / 2, y + height / 2, f"{value:.2f}".replace("-", "−"), ha="center", va="center")
+
+
+def _width(text: str) -> float:
+    """About how wide the text is, in pixels; East Asian letters are square."""
+    return sum(_FONT * (1 if east_asian_width(letter) in "WF" else _LETTER) for letter in text)
 
 
 def _short(text: str, length: int) -> str:

@@ -69,8 +69,9 @@ def inline(drawing: Any, name: str, label: str) -> str:
     # The families are the page's; a size alone is left of each `font` shorthand.
     body = re.sub(r"font: (?:(bold|\d+) )?([\d.]+)px [^;\"]*", _font, body)
     width, height = (round(float(side) * 72) for side in drawing.get_size_inches())
+    # A picture shrinks a little on a narrow screen; beyond that its letters would be too small, and it scrolls.
     opening = (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" style="min-width: {0.8 * width:g}px" '
         f'role="img" aria-label="{escape(label, quote=True)}">'
     )
     return opening + body[body.index(">") + 1 :].strip()

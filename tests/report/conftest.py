@@ -163,3 +163,13 @@ def best() -> dict[str, Any]:
 @pytest.fixture
 def config() -> dict[str, Any]:
     return json.loads(json.dumps(CONFIG))
+
+
+@pytest.fixture
+def finished_history() -> list[dict[str, Any]]:
+    return history_of()
+
+
+@pytest.fixture(scope="session")
+def long_history() -> list[dict[str, Any]]:
+    return history_of(generations=1000, population=20)

@@ -1,0 +1,180 @@
+"""The page: the answer first, whole, escaped, and without anything from outside."""
+
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from jaxmerge.errors import InputError
+from jaxmerge.report.build import build
+
+VOID = {"meta", "br", "link", "img", "hr", "use", "path", "rect"}
+
+
+class Page(HTMLParser):
+    """Text and elements of a page; fails where elements do not nest."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(file.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "xlink:href"):
+                self.links.append(value)
+        if tag not in VOID or tag in ("path", "rect", "use"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID or tag in ("path", "rect", "use"):
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.text += " " if tag in ("td", "th") else ""
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+def test_answer_comes_first_with_its_interval(finished):
+    text = Page(build(finished)).text
+    answer = "+17.4 points over random_search, the best baseline, on test data (60.0% against 42.6%)."
+    assert f"{answer} 95% interval 11.8 to 23.0." in text
+    assert text.index(answer) < text.index("Results") < text.index("The search") < text.index("Cost")
+
+
+@pytest.mark.parametrize("interval", [[-0.02, 0.05], [0.0, 0.05], [-0.05, 0.0]])
+def test_an_interval_that_contains_zero_is_called_not_significant(make_run, summary, interval):
+    summary["comparison"].update(difference=0.012, interval=interval)
+    page = build(make_run(summary=summary))
+    assert "Not significant: the 95% interval" in Page(page).text
+    assert 'class="gain sure"' not in page.read_text()
+
+
+def test_a_worse_merge_is_called_worse(make_run, summary):
+    summary["comparison"].update(difference=-0.1, interval=[-0.15, -0.05])
+    assert "−10.0 points over random_search" in (text := Page(build(make_run(summary=summary))).text)
+    assert "The evolved merge is worse; 95% interval −15.0 to −5.0." in text
+
+
+def test_without_test_data_no_gain_is_claimed(make_run, summary):
+    summary.update(test_score=None, test_interval=None, comparison=None)
+    for entry in summary["baselines"].values():
+        entry.update(test_score=None, test_interval=None)
+    text = Page(build(make_run(summary=summary))).text
+    assert "No test score" in text and "points" not in text and "Test scores" not in text
+
+
+def test_every_baseline_stands_in_the_table_by_kind(finished, summary):
+    text = Page(build(finished)).text
+    places = [text.index(word) for word in ("Parents", "Untuned merges", "random_search 44.8% 42.6%", "evolved 67.7%")]
+    assert places == sorted(places)
+    for name in summary["baselines"]:
+        assert name in text
+
+
+def test_recipe_is_drawn_with_numbers_and_constants_are_named(finished):
+    page = Page(build(finished))
+    for piece in ("−0.02", "1.72", "layers.3", "embed_tokens", "0.34", "The same throughout: lambda 1."):
+        assert piece in page.text
+    # The curve and the scores for two widths each, and two maps: lambda is the same everywhere.
+    assert page.tags.count("svg") == 6
+
+
+def test_page_is_self_contained(finished):
+    file = build(finished)
+    source, page = file.read_text(encoding="utf-8"), Page(file)
+    assert "http" not in source and "//" not in source.replace("<!doctype html>", "")
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert "@import" not in source and "@font-face" not in source
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert set(re.findall(r"url\(#([^)]*)\)", source)) <= set(page.ids)
+
+
+def test_ids_are_unique_and_colours_come_from_the_page(finished):
+    file = build(finished)
+    source, page = file.read_text(encoding="utf-8"), Page(file)
+    assert len(page.ids) == len(set(page.ids))
+    assert "#a1b2" not in source
+    assert set(re.findall(r"var\(--([a-z]+)\)", source)) <= set(re.findall(r"--([a-z]+):", source))
+    assert "prefers-color-scheme: dark" in source and 'name="viewport"' in source
+
+
+def test_everything_from_the_run_is_escaped(make_run, config, summary, best):
+    bad = "<script>alert('x')</script>$\\frac{1}{2}$"
+    config["models"] = {bad: "models/math", "ja": "models/ja"}
+    config["objectives"][0]["name"] = config["objectives"][0]["metric"] = bad
+    summary["baselines"][bad] = summary["baselines"].pop("math")
+    summary["comparison"]["baseline"] = summary["devices"] = bad
+    summary["versions"][bad] = bad
+    best["jaxmerge"]["experts"] = [bad, "<i>"]
+    best["jaxmerge"]["groups"][1] = "</svg>"
+    page = Page(build(make_run(config=config, summary=summary, best=best)))
+    assert "script" not in page.tags and "i" in page.tags  # the legend's own
+    assert page.text.count(bad) >= 6
+    assert page.tags.count("svg") == 6
+
+
+def test_a_run_that_goes_on_shows_where_it_is(make_run, finished_history):
+    history = finished_history[:100]
+    page = Page(build(make_run(history=history)))
+    best = max(line["score"] for line in history if line["score"] is not None)
+    assert f"Still running Best search score so far: {100 * best:.1f}%, after 100 candidates in 7 generations." in page.text
+    assert "Results" not in page.text and page.tags.count("svg") == 2
+
+
+def test_a_run_without_a_single_score_still_has_a_page(make_run):
+    page = Page(build(make_run(history=[])))
+    assert "No candidate has a score yet." in page.text and "svg" not in page.tags
+
+
+def test_same_run_gives_the_same_page(finished):
+    first = build(finished).read_bytes()
+    assert build(finished).read_bytes() == first
+    assert not list(finished.glob("*.tmp"))
+
+
+def test_a_long_run_stays_small_and_quick(make_run, long_history, summary, best):
+    folder = make_run(history=long_history, summary=summary, best=best)
+    start = time.perf_counter()
+    file = build(folder)
+    assert time.perf_counter() - start <= 5
+    assert file.stat().st_size <= 3_000_000
+
+
+def test_scores_that_are_no_shares_are_not_percentages(make_run, config, summary):
+    config["objectives"][0]["kind"] = "likelihood"
+    summary.update(best_score=-1.25, test_score=-1.5)
+    summary["comparison"].update(difference=0.0312, interval=[0.01, 0.05])
+    text = Page(build(make_run(config=config, summary=summary))).text
+    assert "+0.0312 nats" in text and "−1.2500" in text and "%" not in text.replace("95%", "").replace("80%", "")
+
+
+@pytest.mark.parametrize("files", [{}, {"config.yaml": "a: 1\n"}, {"history.jsonl": ""}])
+def test_a_foreign_folder_is_refused_and_left_alone(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="not a run's folder"):
+        build(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == set(files)
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        build(tmp_path / "nowhere")
