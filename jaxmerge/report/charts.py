@@ -32,7 +32,9 @@ def search_curve(
         if baseline is not None:
             axes.axhline(baseline, color=COLOURS["untuned"], linewidth=1.5, linestyle=(0, (1, 2.5)))
         if len(control.x):
-            axes.step(control.x, control.best, where="post", color=COLOURS["random"], linewidth=2, linestyle=(0, (5, 2)))
+            axes.step(
+                control.x, control.best, where="post", color=COLOURS["random"], linewidth=2, linestyle=(0, (5, 2))
+            )
         if len(best.x):
             axes.step(best.x, best.best, where="post", color=COLOURS["evolved"], linewidth=2.4)
         axes.set_xlim(0, max([1, *best.x[-1:], *control.x[-1:]]))
@@ -116,9 +118,7 @@ def recipe(table: RecipeTable, parameter: str, name: str) -> str:
 def _axes(drawing: Any, left: float, right: float, top: float, bottom: float) -> Any:
     """Axes within these margins, in pixels."""
     width, height = (float(side) * 72 for side in drawing.get_size_inches())
-    return drawing.add_axes(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
-    )
+    return drawing.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
 
 
 def _cell(axes: Any, x: float, y: float, width: float, height: float, value: float, largest: float) -> None:

@@ -9,8 +9,6 @@ import numpy as np
 from jaxmerge.report.run_data import Candidate
 from jaxmerge.report.standings import RANDOM_SEARCH
 
-# Stages of the history that are no part of the search itself.
-_BESIDE = frozenset({RANDOM_SEARCH, "baseline", "baselines", "parents", "validation", "test", "warm_start"})
 # A longer search is thinned to this many generations before it is drawn.
 _DRAWN = 500
 
@@ -25,7 +23,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Spread:
-    """A generation a point. x: candidates evaluated at its end. low, middle, high: its 10th, 50th and 90th percentile."""
+    """A generation a point. x: candidates evaluated at its end.
+    low, middle, high: its 10th, 50th and 90th percentile, float64, same length."""
 
     x: np.ndarray
     low: np.ndarray
@@ -35,7 +34,7 @@ class Spread:
 
 def searched(history: Sequence[Candidate]) -> list[Candidate]:
     """The search's own candidates, in the order they were proposed."""
-    return _ordered(c for c in history if c.stage not in _BESIDE)
+    return _ordered(c for c in history if c.stage != RANDOM_SEARCH)
 
 
 def random_search(history: Sequence[Candidate]) -> list[Candidate]:
@@ -45,7 +44,8 @@ def random_search(history: Sequence[Candidate]) -> list[Candidate]:
 
 def best_so_far(candidates: Sequence[Candidate]) -> Curve:
     """A point where the best changes, and one at the end; empty where no candidate has a score."""
-    x, best = [], []
+    x: list[int] = []
+    best: list[float] = []
     for position, candidate in enumerate(candidates, 1):
         if candidate.score is not None and (not best or candidate.score > best[-1]):
             x.append(position)

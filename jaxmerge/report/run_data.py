@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
 
 
@@ -31,7 +32,8 @@ class RecipeTable:
 
 @dataclass(frozen=True)
 class RunData:
-    """folder: the run. summary: None while the run goes on. recipe_text: best.yaml as written, "" where there is none."""
+    """folder: the run. summary: None while the run goes on.
+    config_text, recipe_text: config.yaml and best.yaml as written; "" where there is no best recipe yet."""
 
     folder: Path
     config: dict[str, Any]
@@ -49,9 +51,7 @@ def read_run(folder: Path) -> RunData:
     config_text = _text(folder / "config.yaml")
     config = _yaml(folder / "config.yaml", config_text)
     if not (isinstance(config.get("models"), dict) and "space" in config and "search" in config):
-        raise InputError(
-            f"{folder}: not a run's folder (no config.yaml of a run); name the OUT of a `jaxmerge evolve`"
-        )
+        raise InputError(f"{folder}: not a run's folder (no config.yaml of a run); name the OUT of a `jaxmerge evolve`")
     recipe_text = _text(folder / "best.yaml")
     return RunData(
         folder=folder,
@@ -88,13 +88,7 @@ def _text(file: Path) -> str:
 
 
 def _yaml(file: Path, text: str) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise InputError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from error
+    content = Document.parse(text, file).data
     return content if isinstance(content, dict) else {}
 
 

@@ -23,7 +23,7 @@ def figure(width: float, height: float) -> Iterator[Any]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "jaxmerge",
         "text.parse_math": False,
@@ -57,9 +57,7 @@ def inline(drawing: Any, name: str, label: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     stream = io.StringIO()
-    FigureCanvasSVG(drawing).print_svg(
-        stream, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
+    FigureCanvasSVG(drawing).print_svg(stream, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = stream.getvalue()
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
@@ -69,10 +67,10 @@ def inline(drawing: Any, name: str, label: str) -> str:
     # The families are the page's; a size alone is left of each `font` shorthand.
     body = re.sub(r"font: (?:(bold|\d+) )?([\d.]+)px [^;\"]*", _font, body)
     width, height = (round(float(side) * 72) for side in drawing.get_size_inches())
-    # A picture shrinks a little on a narrow screen; beyond that its letters would be too small, and it scrolls.
+    # A picture shrinks a little on a narrow screen; beyond that its letters are too small, and it scrolls.
     opening = (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" style="min-width: {0.8 * width:g}px" '
-        f'role="img" aria-label="{escape(label, quote=True)}">'
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'style="min-width: {0.8 * width:g}px" role="img" aria-label="{escape(label, quote=True)}">'
     )
     return opening + body[body.index(">") + 1 :].strip()
 

@@ -135,7 +135,10 @@ def test_a_run_that_goes_on_shows_where_it_is(make_run, finished_history):
     history = finished_history[:100]
     page = Page(build(make_run(history=history)))
     best = max(line["score"] for line in history if line["score"] is not None)
-    assert f"Still running Best search score so far: {100 * best:.1f}%, after 100 candidates in 7 generations." in page.text
+    assert (
+        f"Still running Best search score so far: {100 * best:.1f}%, after 100 candidates in 7 generations."
+        in page.text
+    )
     assert "Results" not in page.text and page.tags.count("svg") == 2
 
 
