@@ -88,7 +88,7 @@ class Document:
         return InputError(f"{self.where(path)}: {f'{dotted(path)}: ' if path else ''}{message}")
 
     def override(self, assignments: Iterable[str]) -> Self:
-        """The document with each `a.b=value` applied; the values are YAML. Raises InputError where it cannot."""
+        """The document with each `a.b=value` applied; values are YAML. Raises InputError where it cannot."""
         data, lines = _copied(self.data), dict(self.lines)
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
