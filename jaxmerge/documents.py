@@ -9,29 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ValidationError
 
-from jaxmerge.errors import InputError, unknown
+from jaxmerge.errors import InputError
 
 Keys = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class Strict(BaseModel):
-    """A part of a document: immutable, and a key it does not know is an error that names the nearest one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key in data:
-                if key not in cls.model_fields:
-                    message = str(unknown("key", str(key), cls.model_fields))
-                    raise PydanticCustomError("unknown_key", "{message}", {"message": message, "key": key})
-        return data
 
 
 @dataclass(frozen=True)
@@ -85,7 +68,10 @@ class Document:
     def error(self, keys: Iterable[str | int], message: str) -> InputError:
         """An InputError about a key: `file:line: a.b: message`."""
         path = tuple(keys)
-        return InputError(f"{self.where(path)}: {f'{dotted(path)}: ' if path else ''}{message}")
+        place, name = self.where(path), dotted(path)
+        if name and not place.endswith(f" {name}"):
+            place = f"{place}: {name}"
+        return InputError(f"{place}: {message}")
 
     def override(self, assignments: Iterable[str]) -> Self:
         """The document with each `a.b=value` applied; values are YAML. Raises InputError where it cannot."""
@@ -108,7 +94,7 @@ class Document:
             return model.model_validate(self.data)
         except ValidationError as failed:
             error = failed.errors(include_url=False)[0]
-            keys = tuple(error["loc"])
+            keys = (*error["loc"], *error.get("ctx", {}).get("keys", ()))
             if error["type"] == "unknown_key":
                 at = self.where((*keys, error["ctx"]["key"]))
                 raise InputError(f"{at}: {f'{dotted(keys)}: ' if keys else ''}{error['msg']}") from None
@@ -116,6 +102,10 @@ class Document:
                 at = self.where(keys)
                 raise InputError(f"{at}: the key '{dotted(keys)}' is missing") from None
             message = error["msg"].removeprefix("Value error, ")
+            if error["type"] not in ("value_error", "misfit") and isinstance(
+                error["input"], str | int | float | None
+            ):
+                message += f", not {error['input']!r}"
             raise self.error(keys, message[:1].lower() + message[1:]) from None
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from jaxmerge.documents import Document, Strict, write_yaml
+from jaxmerge.documents import Document, write_yaml
 from jaxmerge.errors import InputError
+from jaxmerge.strict import Strict
 
 FILE = Path("f.yaml")
 
@@ -45,7 +46,7 @@ def test_a_broken_file_is_one_line_with_its_line_number(text: str) -> None:
     [
         ("name: x\ninner:\n  siz: 2\n", "f.yaml:3: inner: unknown key 'siz'; did you mean 'size'?"),
         ("nmae: x\n", "f.yaml:1: unknown key 'nmae'; did you mean 'name'?"),
-        ("name: x\nmany:\n- {}\n- {size: two}\n", "f.yaml:4: many.1.size: input should be a valid integer"),
+        ("name: x\nmany:\n- {}\n- {size: two}\n", "f.yaml:4: many.1.size: input should be a valid integer, not 'two'"),
         ("inner: {}\n", "f.yaml: the key 'name' is missing"),
         ("- 1\n", "f.yaml: must be a mapping of keys to values"),
         ("", "f.yaml: must be a mapping of keys to values"),
@@ -69,7 +70,7 @@ def test_overrides_reach_into_mappings_and_lists() -> None:
         ("many.3.size=1", "is a list of 1"),
         ("name.x=1", "'name' holds no keys"),
         ("inner.siz=1", "--set inner.siz: inner: unknown key 'siz'; did you mean 'size'?"),
-        ("inner.size=x", "--set inner.size: inner.size: input should be a valid integer"),
+        ("inner.size=x", "--set inner.size: input should be a valid integer, not 'x'"),
     ],
 )
 def test_a_wrong_override_is_an_error(assignment: str, message: str) -> None:

@@ -1,0 +1,275 @@
+"""The schema of an evolve config.
+
+Every key that will ever mean something is known; those whose feature is still to come are refused by name.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+
+from jaxmerge.converters.writer import parse_size
+from jaxmerge.errors import InputError, unknown
+from jaxmerge.objectives.schema import ObjectiveConfig
+from jaxmerge.operators.interface import Operator, Parameter
+from jaxmerge.operators.registry import OPERATORS, operator
+from jaxmerge.strict import Strict, misfit
+
+RANDOM_SEARCH = "random_search"
+UNIFORM = "uniform"
+BASE = "base"
+
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Bounds(Strict):
+    """A searched parameter: its bounds, and its value at the start (None: the middle)."""
+
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    init: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"the lower bound {self.low:g} must be below the upper bound {self.high:g}")
+        if self.init is not None and not self.low <= self.init <= self.high:
+            raise ValueError(f"init {self.init:g} lies outside its bounds [{self.low:g}, {self.high:g}]")
+        return self
+
+
+def _setting(value: Any) -> Any:
+    """`[low, high]` as the mapping it is short for."""
+    number = (int, float)
+    if isinstance(value, list):
+        if len(value) != 2 or not all(isinstance(v, number) and not isinstance(v, bool) for v in value):
+            raise ValueError(f"write [low, high], a number, or {{low, high, init}}, not {value!r}")
+        return Bounds(low=value[0], high=value[1])
+    if isinstance(value, dict):
+        return Bounds.model_validate(value)
+    if isinstance(value, bool | Bounds):
+        return value
+    if isinstance(value, number):
+        return float(value)
+    raise ValueError(f"write [low, high], a number, or {{low, high, init}}, not {value!r}")
+
+
+def _auto_or(minimum: int) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= minimum):
+            return value
+        raise ValueError(f"write auto or a whole number from {minimum} on, not {value!r}")
+
+    return BeforeValidator(check)
+
+
+Setting = Annotated[Bounds | float | bool, BeforeValidator(_setting)]
+
+
+class Space(Strict):
+    """What is searched."""
+
+    kind: Literal["parameter", "dataflow", "joint"] = "parameter"
+    operator: Name = "dare_ties"
+    granularity: Any = "layer"
+    parameters: dict[str, Setting] = Field(default_factory=dict)
+    repeats: Any = None
+    scales: Any = None
+    scale: Any = None
+    input: Any = None
+    max_hops: Any = None
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_is_here(cls, kind: str) -> str:
+        if kind != "parameter":
+            raise ValueError(f"{kind} is not available yet; use parameter")
+        return kind
+
+    @model_validator(mode="after")
+    def _no_dataflow_keys(self) -> Self:
+        for key in ("repeats", "scales", "scale", "input", "max_hops"):
+            if getattr(self, key) is not None:
+                raise misfit("belongs to data-flow spaces, which are not available yet; remove it", key)
+        return self
+
+    @model_validator(mode="after")
+    def _parameters_fit_the_operator(self) -> Self:
+        try:
+            chosen = operator(self.operator)
+        except InputError as error:
+            raise misfit(str(error), "operator") from None
+        known = {parameter.name: parameter for parameter in chosen.parameters}
+        for name, setting in self.parameters.items():
+            if name not in known:
+                raise misfit(str(unknown("parameter", name, known, chosen.name)), "parameters", name)
+            if problem := _problem(known[name], setting):
+                raise misfit(problem, "parameters", name)
+        if not any(isinstance(setting, Bounds) for setting in self.parameters.values()):
+            proposed = ", ".join(
+                f"{p.name}: [{p.search[0]:g}, {p.search[1]:g}]" for p in known.values() if p.search
+            )
+            raise misfit(f"nothing is searched; give [low, high], such as {proposed}", "parameters")
+        return self
+
+
+def _problem(parameter: Parameter, setting: Bounds | float | bool) -> str | None:
+    """What is wrong with a parameter's setting."""
+    if parameter.kind == "flag" or isinstance(setting, bool):
+        wanted = "true or false" if parameter.kind == "flag" else "a number or [low, high]"
+        return None if parameter.kind == "flag" and isinstance(setting, bool) else f"must be {wanted}"
+    values = (setting.low, setting.high) if isinstance(setting, Bounds) else (setting,)
+    low = float("-inf") if parameter.low is None else parameter.low
+    high = float("inf") if parameter.high is None else parameter.high
+    for value in values:
+        if parameter.kind == "integer" and value != int(value):
+            return f"must be whole numbers, not {value:g}"
+        if not low <= value <= high:
+            return f"{value:g} lies outside [{low:g}, {high:g}]"
+    return None
+
+
+class Budget(Strict):
+    """Where the search ends, besides its generations."""
+
+    candidates: Count | None = None
+    hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class Search(Strict):
+    """How the space is searched. generations: 100 where neither it nor a budget is given."""
+
+    algorithm: Name = "auto"
+    options: dict[str, Any] = Field(default_factory=dict)
+    population: Annotated[Literal["auto"] | int, _auto_or(2)] = "auto"
+    generations: Count | None = None
+    budget: Budget = Budget()
+    sigma: Annotated[float, Field(gt=0, le=1)] = 0.1667
+    start: Name = "baseline"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    baselines: list[Name] | None = None
+
+    @property
+    def last_generation(self) -> int | None:
+        """How many generations there may be; None: only the budget counts."""
+        if self.generations is not None:
+            return self.generations
+        return None if self.budget.candidates or self.budget.hours else 100
+
+
+class Mesh(Strict):
+    pop: Count = 1
+    model: Count = 1
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_whole(cls, model: int) -> int:
+        if model > 1:
+            raise ValueError("a model split over devices is not available yet; use 1")
+        return model
+
+
+class Runtime(Strict):
+    """Where and how it runs."""
+
+    mesh: Literal["auto"] | Mesh = "auto"
+    bank: Literal["auto", "device", "sharded", "host"] = "auto"
+    chunk: Annotated[Literal["auto"] | int, _auto_or(1)] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @field_validator("mesh", mode="before")
+    @classmethod
+    def _mesh(cls, mesh: Any) -> Any:
+        if mesh == "auto":
+            return mesh
+        if not isinstance(mesh, dict):
+            raise ValueError(f"write auto or {{pop: n, model: 1}}, not {mesh!r}")
+        return Mesh.model_validate(mesh)
+
+    @field_validator("bank")
+    @classmethod
+    def _bank_is_here(cls, bank: str) -> str:
+        if bank in ("sharded", "host"):
+            raise ValueError(f"{bank} is not available yet; use device")
+        return bank
+
+
+class Output(Strict):
+    """The exported model. dtype: None is `runtime.dtype`."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    max_shard_size: str | Count = "5GB"
+
+    @field_validator("max_shard_size")
+    @classmethod
+    def _is_a_size(cls, size: str | int) -> str | int:
+        try:
+            parse_size(size)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return size
+
+
+class Origin(Strict):
+    """What a run was made from, as its config.yaml records it. Fingerprints are hashes of content."""
+
+    folder: str
+    dimension: Count
+    models: dict[str, dict[str, str | None]]
+    data: dict[str, dict[str, str]]
+
+
+class EvolveConfig(Strict):
+    """A whole evolve config."""
+
+    models: dict[str, Name] = Field(min_length=1)
+    base: Name | None = None
+    host: Any = None
+    tokenizer: Name = BASE
+    space: Space
+    objectives: list[ObjectiveConfig] = Field(min_length=1)
+    search: Search = Search()
+    runtime: Runtime = Runtime()
+    output: Output = Output()
+    stages: Any = None
+    origin: Origin | None = None
+
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """Where the config lies: a user's own modules are looked for there."""
+        return self._folder
+
+    @property
+    def operator(self) -> Operator:
+        return operator(self.space.operator)
+
+    @field_validator("host", "stages")
+    @classmethod
+    def _not_yet(cls, value: Any) -> Any:
+        if value is not None:
+            raise ValueError("not available yet; remove the key")
+        return value
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        reserved = {BASE, UNIFORM, RANDOM_SEARCH, *OPERATORS} & set(self.models)
+        if reserved:
+            raise misfit("is the name of a baseline; name the model otherwise", "models", min(reserved))
+        names = [objective.name for objective in self.objectives]
+        for name in names:
+            if names.count(name) > 1:
+                raise misfit(f"two are named '{name}'; give each its own name", "objectives")
+        chosen = self.operator
+        if chosen.needs_base and self.base is None:
+            raise ValueError(f"the key 'base' is missing: {chosen.name} needs a base model")
+        sources = len(self.models) + chosen.base_is_source
+        if sources < chosen.min_sources or (chosen.max_sources is not None and sources > chosen.max_sources):
+            raise misfit(
+                f"{chosen.name} cannot merge {len(self.models)}; change them or the operator", "models"
+            )
+        if self.tokenizer == BASE and self.base is None:
+            raise ValueError("the key 'tokenizer' is missing: there is no base to take it from; name a model")
+        return self

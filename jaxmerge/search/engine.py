@@ -1,0 +1,118 @@
+"""What the search asks of the machine that merges and scores.
+
+The search knows nothing of devices, models or merging: it hands over genomes and untuned merges and gets
+scores.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.config import EvolveConfig
+from jaxmerge.search.result import Result
+
+# A genome, float32 `[d]` in the unit box, or an untuned merge.
+Candidate = np.ndarray | Untuned
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A candidate scored on every example of a split.
+
+    examples: float32 `[N]` an objective, higher is better; empty where the candidate failed.
+    """
+
+    result: Result
+    examples: dict[str, np.ndarray]
+
+
+class Engine(Protocol):
+    """Building one checks all input and reads no weights; `load` brings the models onto the devices."""
+
+    @property
+    def dimension(self) -> int:
+        """d, the length of a genome."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits for which every objective has data."""
+        ...
+
+    @property
+    def sampled(self) -> bool:
+        """Whether a draw of the search split differs from the whole of it."""
+        ...
+
+    @property
+    def resolution(self) -> float:
+        """The least difference between two unequal scores that means anything: 1 / examples for a share, as
+        weighted; the tie-breaker is squashed below it. Only algorithms that compare scores across generations
+        use it."""
+        ...
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weight of each objective in the score; they sum to 1."""
+        ...
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """Where each model's files are, by its name in the config; `base` and `tokenizer` too where they
+        differ."""
+        ...
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        """`runtime` with its `auto` values as chosen: mesh, bank, chunk, dtype, as the config would write
+        them."""
+        ...
+
+    @property
+    def compiles(self) -> int:
+        """How many programs have been compiled so far to score candidates."""
+        ...
+
+    @property
+    def devices(self) -> str:
+        """The devices in words, such as `1 x cpu`."""
+        ...
+
+    def plan(self) -> Mapping[str, str]:
+        """What a dry run prints: memory, compilations, time, each a line under its name."""
+        ...
+
+    def load(self) -> None:
+        """Load the models. Called once, before the first score is asked for."""
+        ...
+
+    def evaluate(self, genomes: np.ndarray, split: str = "search", draw: int | None = None) -> list[Result]:
+        """Score genomes `[P, d]`. draw: names the sample of a generation; None: all examples.
+        A candidate that fails is a Result with `score` None and its error, never an exception."""
+        ...
+
+    def measure(self, candidate: Candidate, split: str) -> Measurement:
+        """Score one candidate on all of a split, exactly."""
+        ...
+
+    def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
+        """The genome of an untuned merge or of a recipe file, clipped to the bounds, with the config's `init`
+        values set; of the center for None. None where the space cannot express it.
+        Raises InputError where a recipe file does not fit the config."""
+        ...
+
+    def recipe(self, candidate: Candidate) -> dict[str, Any]:
+        """The candidate as mergekit YAML in plain Python; keys of our own under `jaxmerge`."""
+        ...
+
+    def export(self, candidate: Candidate, folder: Path) -> None:
+        """Write the candidate as an HF folder, which appears complete or not at all; `folder` must not
+        exist."""
+        ...
+
+
+Build = Callable[[EvolveConfig], Engine]

@@ -1,0 +1,122 @@
+"""Ask, evaluate, log, tell.
+
+A generation's state depends on what was told before, so a run is resumed by replaying its history: everything
+is asked and told again, only the evaluation is taken from the record. What is asked must then be what is
+recorded, bit for bit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxmerge.errors import InputError
+from jaxmerge.search.algorithms import Algorithm
+from jaxmerge.search.bounds import reflect
+from jaxmerge.search.history import Generation, History, clean
+from jaxmerge.search.keys import draw_key, stage_key
+from jaxmerge.search.progress import Report, measure
+from jaxmerge.search.ranking import composite, ordinal
+from jaxmerge.search.result import Result
+from jaxmerge.search.snapshot import Snapshots
+
+# Genomes `[P, d]` and the generation, which names the draw of a sampled objective.
+Score = Callable[[np.ndarray, int], list[Result]]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where a stage ends: at the first limit that is reached. Every stage has at least one generation."""
+
+    generations: int | None = None
+    candidates: int | None = None
+    seconds: float | None = None
+
+    def reached(self, done: int, population: int, seconds: float) -> bool:
+        if done == 0:
+            return False
+        return (
+            (self.generations is not None and done >= self.generations)
+            or (self.candidates is not None and (done + 1) * population > self.candidates)
+            or (self.seconds is not None and seconds >= self.seconds)
+        )
+
+    def total(self, population: int) -> int | None:
+        """The number of generations, where it is known in advance."""
+        counts = [
+            self.generations,
+            None if self.candidates is None else max(1, self.candidates // population),
+        ]
+        return min((count for count in counts if count is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One search over one space.
+
+    start: float32 `[d]`. resolution: see `ranking.composite`.
+    """
+
+    name: str
+    algorithm: Algorithm
+    start: np.ndarray
+    seed: int
+    limit: Limit
+    resolution: float = 0.0
+
+
+def search(
+    stage: Stage,
+    score: Score,
+    history: History,
+    snapshots: Snapshots | None = None,
+    report: Report | None = None,
+) -> list[Generation]:
+    """Run a stage to its limit, from wherever its history stands, and give back its generations.
+
+    score: asked once for each generation that is not in the history.
+    report: called after every generation that was evaluated now.
+    Raises InputError where the recorded genomes are not those that this config asks for.
+    """
+    algorithm, key = stage.algorithm, stage_key(stage.seed, stage.name)
+    recorded = history.stage(stage.name)
+    state = algorithm.init(draw_key(key, 0, "init"), stage.start)
+    number = 0
+    if recorded and snapshots and (stored := snapshots.load(state, history)):
+        number, state = stored[0] + 1, stored[1]
+    seconds = history.seconds(stage.name)
+    while number < len(recorded) or not stage.limit.reached(number, algorithm.population, seconds):
+        asked, state = algorithm.ask(draw_key(key, number, "ask"), number, state)
+        genomes = reflect(asked)
+        if not np.isfinite(genomes).all():
+            raise InputError(
+                f"search.algorithm: it asked for something that is no number in generation {number}; "
+                "its steps have collapsed or exploded; take other options or another algorithm"
+            )
+        if number < len(recorded):
+            generation = recorded[number]
+            _same(generation, genomes, history)
+        else:
+            generation = Generation(stage.name, number, genomes, clean(score(genomes, number)))
+            history.append(generation)
+            recorded.append(generation)
+            seconds += sum(result.seconds for result in generation.results)
+            if report:
+                report(measure(stage.name, recorded, stage.limit, algorithm.population, seconds))
+        if algorithm.compares:
+            fitness = composite(generation.results, stage.resolution)
+        else:
+            fitness = ordinal(generation.results, draw_key(key, number, "ties"))
+        state = algorithm.tell(draw_key(key, number, "tell"), number, genomes, fitness, state)
+        if snapshots:
+            snapshots.save(number, state, history)
+        number += 1
+    return recorded
+
+
+def _same(generation: Generation, genomes: np.ndarray, history: History) -> None:
+    if generation.genomes.shape != genomes.shape or generation.genomes.tobytes() != genomes.tobytes():
+        raise InputError(
+            f"{history.file}: generation {generation.number} of '{generation.stage}' holds other candidates "
+            "than this config asks for; it was changed or made elsewhere: start in a new folder"
+        )
