@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmerge.report.scale import Scale
-from jaxmerge.report.standings import TITLES, standings, verdict
+from jaxmerge.report.standings import LABELS, standings, verdict
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ def model_card(
     parts = [
         _front_matter(parents),
         f"# {_line(title)}",
-        "An evolutionary model merge, found by [jaxmerge](https://pypi.org/project/jaxmerge/). "
-        "It is an ordinary checkpoint: transformers loads it as it is.",
+        "An evolutionary model merge, found by jaxmerge. It is an ordinary checkpoint: transformers loads it as it is.",
         f"**{gain}** {certainty}",
         "## Scores",
         _scores(summary, config, scale),
@@ -102,7 +101,7 @@ def _front_matter(parents: Sequence[Parent]) -> str:
 def _scores(summary: Mapping[str, Any], config: Mapping[str, Any], scale: Scale) -> str:
     rows = ["| model | | search | test | 95% interval |", "|---|---|---:|---:|---:|"]
     for row in standings(summary, config):
-        cells = [row.name, TITLES[row.kind].lower(), scale.score(row.search), scale.score(row.test)]
+        cells = [row.name, LABELS[row.kind], scale.score(row.search), scale.score(row.test)]
         rows.append("| " + " | ".join(map(_line, [*cells, scale.interval(row.interval)])) + " |")
     return "\n".join(rows)
 

@@ -14,6 +14,8 @@ TITLES: dict[Kind, str] = {
     "random": "Random search",
     "evolved": "Evolved",
 }
+# What stands beside a name in a table; the names of the others say it themselves.
+LABELS: dict[Kind, str] = {"parent": "parent", "untuned": "untuned merge", "random": "", "evolved": ""}
 RANDOM_SEARCH = "random_search"
 
 

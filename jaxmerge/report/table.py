@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxmerge.report.scale import Scale
-from jaxmerge.report.standings import Kind, standings, verdict
+from jaxmerge.report.standings import LABELS, standings, verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-# What stands beside a name; the names of the others say it themselves.
-_KINDS: dict[Kind, str] = {"parent": "parent", "untuned": "untuned merge", "random": "", "evolved": ""}
 
 
 def result_table(summary: Mapping[str, Any], config: Mapping[str, Any]) -> "Table":
@@ -35,7 +32,7 @@ def result_table(summary: Mapping[str, Any], config: Mapping[str, Any]) -> "Tabl
         # As Text: a name may hold brackets, which rich would read as markup.
         table.add_row(
             Text(row.name),
-            Text(_KINDS[row.kind], style="dim"),
+            Text(LABELS[row.kind], style="dim"),
             scale.score(row.search),
             scale.score(row.test),
             scale.interval(row.interval),

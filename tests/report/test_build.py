@@ -10,7 +10,7 @@ import pytest
 from jaxmerge.errors import InputError
 from jaxmerge.report.build import build
 
-VOID = {"meta", "br", "link", "img", "hr", "use", "path", "rect"}
+VOID = {"meta", "br", "link", "img", "hr", "use", "path", "rect", "wbr"}
 
 
 class Page(HTMLParser):
