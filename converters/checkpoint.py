@@ -96,14 +96,10 @@ def _read_sharded(folder: Path, index: Path) -> dict[str, TensorInfo]:
         raise CheckpointError(f"{index}: has no 'weight_map'; {REMEDY}")
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not _stays_inside(shard):
-            raise CheckpointError(
-                f"{index}: places tensor '{name}' in {shard!r}, outside the folder; correct it"
-            )
+            raise CheckpointError(f"{index}: places tensor '{name}' in {shard!r}, outside the folder; correct it")
     shards = list(dict.fromkeys(weight_map.values()))
     if (folder / SINGLE).exists() and SINGLE not in shards:
-        raise CheckpointError(
-            f"{folder}: has both {SINGLE} and {INDEX}, which differ; remove the outdated one"
-        )
+        raise CheckpointError(f"{folder}: has both {SINGLE} and {INDEX}, which differ; remove the outdated one")
     tensors: dict[str, TensorInfo] = {}
     for shard in shards:
         if not (folder / shard).is_file():
@@ -131,9 +127,7 @@ def _read_bytes(name: str, info: TensorInfo, offset: int, count: int) -> np.ndar
     try:
         data = np.fromfile(info.file, np.uint8, count, offset=offset)
     except OSError as error:
-        raise CheckpointError(
-            f"{info.file}: tensor '{name}' cannot be read ({error.strerror or error})"
-        ) from error
+        raise CheckpointError(f"{info.file}: tensor '{name}' cannot be read ({error.strerror or error})") from error
     if data.size != count:
         raise CheckpointError(f"{info.file}: truncated within tensor '{name}'; {REMEDY}")
     return data

@@ -34,9 +34,7 @@ def require_fit(checkpoint: Checkpoint, table: Table) -> None:
                     f"{list(parameter.shape)}; check that config.json belongs to these weights"
                 )
             if info.dtype not in FLOATS:
-                raise CheckpointError(
-                    f"{info.file}: tensor '{name}' is {info.dtype}; save it in BF16, F16 or F32"
-                )
+                raise CheckpointError(f"{info.file}: tensor '{name}' is {info.dtype}; save it in BF16, F16 or F32")
             if info.dtype != checkpoint.info(names[0]).dtype:
                 raise CheckpointError(
                     f"{info.file}: tensor '{name}' is {info.dtype} but '{names[0]}' is "

@@ -1,7 +1,8 @@
 """Hugging Face checkpoints to parameters and back. Only bytes move: no transposes, no permutations, no
 folding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from jaxmerge.converters.companions import ModelFolder, copy_companions
 from jaxmerge.converters.config_changes import changed_config, write_config
 from jaxmerge.converters.finite import is_finite, require_finite
 from jaxmerge.converters.fit import EMBEDDING, HEAD, require_fit
+from jaxmerge.converters.lazy import AnyParams, LazyArray
 from jaxmerge.converters.output_folder import output_folder
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, ShardWriter
 from jaxmerge.errors import CheckpointError
 
 Place = Callable[[Parameter], Sharding]
 Params = dict[str, Array]
+Bounds = tuple[tuple[int, int], ...]
 
 
 def load_params(
@@ -36,8 +39,19 @@ def load_params(
     """
     require_fit(checkpoint, table)
     return {
-        parameter.path: load_parameter(
-            checkpoint, table, parameter, dtype, place(parameter) if place else None
+        parameter.path: load_parameter(checkpoint, table, parameter, dtype, place(parameter) if place else None)
+        for parameter in table
+    }
+
+
+def lazy_params(checkpoint: Checkpoint, table: Table) -> dict[str, LazyArray]:
+    """The same parameters, checked by their headers and read one by one when they are written elsewhere."""
+    require_fit(checkpoint, table)
+    return {
+        parameter.path: LazyArray(
+            table.shape(parameter),
+            checkpoint.info(parameter.names(table.num_layers)[0]).dtype,
+            partial(read_parameter, checkpoint, table, parameter),
         )
         for parameter in table
     }
@@ -51,36 +65,45 @@ def load_parameter(
     sharding: Sharding | None = None,
 ) -> Array:
     """One row of the table as a (stacked) array; `load_params` says how."""
-    names = parameter.names(table.num_layers)
     shape = table.shape(parameter)
-    dtype = np.dtype(dtype or checkpoint.info(names[0]).dtype)
-
-    def block(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
-        if not parameter.stacked:
-            return _read_block(checkpoint, names[0], bounds, dtype)
-        stacked = np.empty([stop - start for start, stop in bounds], dtype)
-        for row, name in enumerate(names[slice(*bounds[0])]):
-            stacked[row] = _read_block(checkpoint, name, bounds[1:], dtype)
-        return stacked
-
     if sharding is None:
-        return jax.block_until_ready(jax.device_put(block(tuple((0, size) for size in shape))))
+        return jax.block_until_ready(jax.device_put(read_parameter(checkpoint, table, parameter, dtype)))
 
     # Called once a device: replicas ask for the same block.
-    blocks: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
+    blocks: dict[Bounds, np.ndarray] = {}
 
     def cached(index: Any) -> np.ndarray:
         bounds = tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
         if bounds not in blocks:
-            blocks[bounds] = block(bounds)
+            blocks[bounds] = read_parameter(checkpoint, table, parameter, dtype, bounds)
         return blocks[bounds]
 
     # Waiting keeps the next row from being read while this one is still on the host.
     return jax.block_until_ready(jax.make_array_from_callback(shape, sharding, cached))
 
 
+def read_parameter(
+    checkpoint: Checkpoint,
+    table: Table,
+    parameter: Parameter,
+    dtype: np.dtype | None = None,
+    bounds: Bounds | None = None,
+) -> np.ndarray:
+    """One row of the table on the host, or the block of it that `bounds` (start, stop on each axis) cuts
+    out."""
+    names = parameter.names(table.num_layers)
+    bounds = bounds or tuple((0, size) for size in table.shape(parameter))
+    dtype = np.dtype(dtype or checkpoint.info(names[0]).dtype)
+    if not parameter.stacked:
+        return _read_block(checkpoint, names[0], bounds, dtype)
+    stacked = np.empty([stop - start for start, stop in bounds], dtype)
+    for row, name in enumerate(names[slice(*bounds[0])]):
+        stacked[row] = _read_block(checkpoint, name, bounds[1:], dtype)
+    return stacked
+
+
 def save_params(
-    params: Params,
+    params: AnyParams,
     table: Table,
     folder: Path,
     *,
@@ -90,8 +113,7 @@ def save_params(
     layers: Sequence[int] | None = None,
     force: bool = False,
 ) -> None:
-    """Write parameters as a Hugging Face folder, one tensor at a time; the folder appears when it is
-    complete.
+    """Write parameters as a Hugging Face folder, one after the other; the folder appears when it is complete.
 
     like: where config.json, generation config, tokenizer and chat template are copied from; config.json is
     changed only where the parameters differ from it (layers, vocabulary, tied embeddings) and where a `dtype`
@@ -100,15 +122,13 @@ def save_params(
     """
     if set(params) != {parameter.path for parameter in table}:
         raise ValueError("the parameters are not those of the table")
-    entries = {}
-    for layer, parameter in _in_layer_order(table):
+    entries = []
+    for parameter in table:
         array = params[parameter.path]
         if array.shape != table.shape(parameter):
-            raise ValueError(
-                f"{parameter.path} is {array.shape} but the table makes it {table.shape(parameter)}"
-            )
-        name = parameter.hf.format(layer=layer)
-        entries[name] = (name, np.dtype(dtype or array.dtype), parameter.shape)
+            raise ValueError(f"{parameter.path} is {array.shape} but the table makes it {table.shape(parameter)}")
+        target = np.dtype(dtype or array.dtype)
+        entries += [(name, target, parameter.shape) for name in parameter.names(table.num_layers)]
     config = changed_config(
         like.config,
         num_layers=table.num_layers,
@@ -118,20 +138,18 @@ def save_params(
         dtype=dtype,
     )
     with output_folder(folder, force=force) as part:
-        with ShardWriter(part, list(entries.values()), max_shard_size) as writer:
-            for layer, parameter in _in_layer_order(table):
+        with ShardWriter(part, entries, max_shard_size) as writer:
+            for parameter in table:
                 array = params[parameter.path]
-                tensor = np.asarray(_take(array, layer) if parameter.stacked else array)
-                name, target, _ = entries[parameter.hf.format(layer=layer)]
-                writer.write(name, _cast(name, tensor, target))
+                target = np.dtype(dtype or array.dtype)
+                for name, tensor in zip(parameter.names(table.num_layers), _layers_of(parameter, array), strict=True):
+                    writer.write(name, _cast(name, tensor, target))
         copy_companions(like.folder, part)
         if config != like.config:
             write_config(config, part / CONFIG)
 
 
-def _read_block(
-    checkpoint: Checkpoint, name: str, bounds: Sequence[tuple[int, int]], dtype: np.dtype
-) -> np.ndarray:
+def _read_block(checkpoint: Checkpoint, name: str, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
     rows = checkpoint.read_rows(name, *bounds[0])
     block = rows[(slice(None), *(slice(*bound) for bound in bounds[1:]))]
     require_finite(f"{checkpoint.info(name).file}: tensor '{name}'", block)
@@ -148,17 +166,16 @@ def _cast(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return cast
 
 
-def _in_layer_order(table: Table) -> list[tuple[int, Parameter]]:
-    """Rows with their layer, as they stand in a file: what comes before the layers, each layer, what comes
-    after."""
-    rows = list(table)
-    first = next((i for i, parameter in enumerate(rows) if parameter.stacked), len(rows))
-    stacked = [parameter for parameter in rows if parameter.stacked]
-    return [
-        *((0, parameter) for parameter in rows[:first]),
-        *((layer, parameter) for layer in range(table.num_layers) for parameter in stacked),
-        *((0, parameter) for parameter in rows[first:] if not parameter.stacked),
-    ]
+def _layers_of(parameter: Parameter, array: Array | LazyArray) -> Iterator[np.ndarray]:
+    """The tensors of a row on the host. Of an array on a device one layer at a time is fetched."""
+    if isinstance(array, LazyArray):
+        loaded = array.load()
+        yield from loaded if parameter.stacked else [loaded]
+    elif parameter.stacked:
+        for layer in range(array.shape[0]):
+            yield np.asarray(_take(array, layer))
+    else:
+        yield np.asarray(array)
 
 
 @jax.jit

@@ -97,9 +97,7 @@ def _tensor_info(file: Path, name: str, entry: Any, start: int) -> TensorInfo:
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
         raise CheckpointError(f"{file}: shape or offsets of tensor '{name}' are no whole numbers; {REMEDY}")
     if not isinstance(code, str) or code not in DTYPES:
-        raise CheckpointError(
-            f"{file}: tensor '{name}' has the unsupported dtype {code}; save it in BF16, F16 or F32"
-        )
+        raise CheckpointError(f"{file}: tensor '{name}' has the unsupported dtype {code}; save it in BF16, F16 or F32")
     info = TensorInfo(DTYPES[code], shape, file, start + begin)
     if end - begin != info.nbytes:
         raise CheckpointError(

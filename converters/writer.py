@@ -62,9 +62,7 @@ class ShardWriter:
     Raises InputError where the disk is full.
     """
 
-    def __init__(
-        self, folder: Path, entries: Sequence[Entry], max_shard_size: int | str = DEFAULT_SHARD_SIZE
-    ) -> None:
+    def __init__(self, folder: Path, entries: Sequence[Entry], max_shard_size: int | str = DEFAULT_SHARD_SIZE) -> None:
         self.folder = Path(folder)
         self._entries = [(name, np.dtype(dtype), tuple(map(int, shape))) for name, dtype, shape in entries]
         if len({name for name, _, _ in self._entries}) != len(self._entries):
@@ -75,9 +73,7 @@ class ShardWriter:
         if count == 1:
             self._names = [SINGLE]
         self._place = {
-            name: (index, offset)
-            for index, shard in enumerate(self._shards)
-            for name, offset in shard.offsets.items()
+            name: (index, offset) for index, shard in enumerate(self._shards) for name, offset in shard.offsets.items()
         }
         self._written = 0
         self._open: tuple[int, BinaryIO] | None = None

@@ -10,9 +10,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Folders or hub ids (org/name@revision).")
-    ],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders or hub ids (org/name@revision).")],
     base: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="The model they were tuned from: adds deltas and kinship."),
@@ -27,9 +25,7 @@ def command(
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Reading tensors", total=None)
-        result = inspect(
-            models, base, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+        result = inspect(models, base, progress=lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
@@ -40,9 +36,7 @@ def _show(result: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
     everything = [result["base"], *result["models"]] if result["base"] else result["models"]
-    names = [
-        f"{entry['model']} (base)" if entry is result["base"] else entry["model"] for entry in everything
-    ]
+    names = [f"{entry['model']} (base)" if entry is result["base"] else entry["model"] for entry in everything]
     table = Table("", *names, title="Models")
     for label, value in FACTS.items():
         table.add_row(label, *(value(entry) for entry in everything))
@@ -52,9 +46,7 @@ def _show(result: dict[str, Any], console: "Console") -> None:
     if result["kinship"]:
         _show_kinship(result["kinship"], console)
     if len(everything) > 1:
-        console.print(
-            "They can be merged." if result["mergeable"] else "They cannot be merged:", style="bold"
-        )
+        console.print("They can be merged." if result["mergeable"] else "They cannot be merged:", style="bold")
     for line in (*result["differences"], *result["notes"]):
         console.print(f"  {line}", markup=False, highlight=False)
 
@@ -76,9 +68,7 @@ FACTS: dict[str, Any] = {
 def _show_deltas(deltas: list[dict[str, Any]], console: "Console") -> None:
     from rich.table import Table
 
-    table = Table(
-        "group", *(entry["model"] for entry in deltas), title="Deltas: norm (mean of absolute values)"
-    )
+    table = Table("group", *(entry["model"] for entry in deltas), title="Deltas: norm (mean of absolute values)")
     groups = {"total": None} | dict.fromkeys(deltas[0]["groups"])
     for group in groups:
         parts = [entry["total"] if group == "total" else entry["groups"][group] for entry in deltas]

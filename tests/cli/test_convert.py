@@ -27,9 +27,7 @@ def make_source(tmp_path: Path) -> Path:
     config = {"model_type": "llama", **SIZES}
     (folder / "config.json").write_text(json.dumps(config))
     _, table = layout_of(Checkpoint(folder, config, {}))
-    tensors = {
-        name: np.full(parameter.shape, 0.5, np.float32) for parameter in table for name in parameter.names(2)
-    }
+    tensors = {name: np.full(parameter.shape, 0.5, np.float32) for parameter in table for name in parameter.names(2)}
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     return folder
 

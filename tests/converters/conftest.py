@@ -15,9 +15,7 @@ DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.f
 
 def config_of(family: str, *, tied: bool = False, dtype: str = "float32", num_layers: int = 3) -> dict:
     return {
-        "architectures": [
-            {"llama": "Llama", "mistral": "Mistral"}.get(family, family.title()) + "ForCausalLM"
-        ],
+        "architectures": [{"llama": "Llama", "mistral": "Mistral"}.get(family, family.title()) + "ForCausalLM"],
         "model_type": family,
         "vocab_size": 48,
         "hidden_size": 16,
@@ -65,9 +63,7 @@ def make_checkpoint(tmp_path):
     """`make(family, tied=, dtype=, shards=, change=)`: a folder; `change(tensors)` edits the tensors
     first."""
 
-    def make(
-        family="llama", *, tied=False, dtype="float32", shards=1, name="model", seed=0, change=None, **config
-    ):
+    def make(family="llama", *, tied=False, dtype="float32", shards=1, name="model", seed=0, change=None, **config):
         settings = config_of(family, tied=tied, dtype=dtype) | config
         tensors = random_tensors(settings, dtype, seed)
         if change:

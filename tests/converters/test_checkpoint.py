@@ -121,9 +121,7 @@ def test_no_weights_and_pickles(tmp_path):
     refused(folder, "pickled", "save_pretrained")
 
 
-@pytest.mark.parametrize(
-    "name", ["../x.safetensors", "/etc/x.safetensors", "a/../../x.safetensors", "..\\x", ""]
-)
+@pytest.mark.parametrize("name", ["../x.safetensors", "/etc/x.safetensors", "a/../../x.safetensors", "..\\x", ""])
 def test_index_that_leaves_the_folder(sharded, name):
     edit_index(sharded, lambda content: content["weight_map"].update(a=name))
     refused(sharded, "'a'", "outside the folder")
@@ -203,9 +201,7 @@ def test_headers_that_lie(single, header, data, words):
     refused(single, "model.safetensors", *words)
 
 
-@pytest.mark.parametrize(
-    ("length", "words"), [(10**9, "too large"), (2**63, "too large"), (5000, "truncated")]
-)
+@pytest.mark.parametrize(("length", "words"), [(10**9, "too large"), (2**63, "too large"), (5000, "truncated")])
 def test_header_lengths_that_lie(single, length, words):
     write_raw(single, {"a": entry(0, 8)}, b"x" * 8, length=length)
     refused(single, words)

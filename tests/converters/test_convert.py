@@ -58,9 +58,7 @@ def test_companions_travel_and_nothing_else(make_checkpoint, tmp_path):
     convert(tmp_path / "flax", tmp_path / "back")
     for name, text in COMPANIONS.items():
         assert (tmp_path / "flax" / name).read_text() == text == (tmp_path / "back" / name).read_text()
-    names = {
-        str(file.relative_to(tmp_path / "back")) for file in (tmp_path / "back").rglob("*") if file.is_file()
-    }
+    names = {str(file.relative_to(tmp_path / "back")) for file in (tmp_path / "back").rglob("*") if file.is_file()}
     assert names == {*COMPANIONS, "config.json", "model.safetensors"}
     marker = json.loads((tmp_path / "flax" / "jaxmerge.json").read_text())
     assert marker == {"format": "flax", "version": 1, "dtype": "float32"}
@@ -89,8 +87,11 @@ def test_outputs_are_not_replaced_unless_forced(make_checkpoint, tmp_path):
         convert(source, source, force=True)
 
 
-def test_a_refused_source_leaves_nothing(make_checkpoint, tmp_path):
-    source = make_checkpoint(change=lambda t: t.pop("model.norm.weight"))
+@pytest.mark.parametrize(
+    "change", [lambda t: t.pop("model.norm.weight"), lambda t: t["model.norm.weight"].fill(np.nan)]
+)
+def test_a_refused_source_leaves_nothing(make_checkpoint, tmp_path, change):
+    source = make_checkpoint(change=change)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(CheckpointError, match=r"model\.norm\.weight"):
         convert(source, tmp_path / "out")

@@ -32,9 +32,7 @@ def test_layers_are_stacked_in_order(make_checkpoint, read_all, family):
     params, tensors = load_model(folder).params, read_all(folder)
     for layer in range(12):
         name = "self_attn.k_proj.weight"
-        np.testing.assert_array_equal(
-            params[f"layers.{name}"][layer], tensors[f"model.layers.{layer}.{name}"]
-        )
+        np.testing.assert_array_equal(params[f"layers.{name}"][layer], tensors[f"model.layers.{layer}.{name}"])
     np.testing.assert_array_equal(params["lm_head.weight"], tensors["lm_head.weight"])
 
 
@@ -74,9 +72,7 @@ def put(name, array):
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(make_checkpoint, change, words):
-    refused(
-        make_checkpoint(change=change), "model.safetensors" if "missing" not in words else "model", *words
-    )
+    refused(make_checkpoint(change=change), "model.safetensors" if "missing" not in words else "model", *words)
 
 
 def test_a_head_that_differs_though_tied_is_refused(make_checkpoint):
@@ -183,9 +179,7 @@ def test_save_refuses_what_does_not_fit_the_table(make_checkpoint, tmp_path):
 
 def test_save_with_other_layers_and_vocabulary(make_checkpoint, tmp_path):
     types = ["full_attention", "sliding_attention", "full_attention"]
-    source = Checkpoint.open(
-        make_checkpoint("qwen3", layer_types=types, sliding_window=8, use_sliding_window=True)
-    )
+    source = Checkpoint.open(make_checkpoint("qwen3", layer_types=types, sliding_window=8, use_sliding_window=True))
     layers = [0, 1, 1, 2]
     config = source.config | {
         "num_hidden_layers": 4,
@@ -223,9 +217,7 @@ def test_config_changes():
     assert changed_config({"dtype": "float16"}, dtype=ml_dtypes.bfloat16) == {"dtype": "bfloat16"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "tied"), [("Llama", True), ("Qwen2", False), ("Qwen3", True), ("Mistral", False)]
-)
+@pytest.mark.parametrize(("kind", "tied"), [("Llama", True), ("Qwen2", False), ("Qwen3", True), ("Mistral", False)])
 def test_what_transformers_wrote_and_what_it_reads(tmp_path, read_all, same_bits, kind, tied):
     import torch
     import transformers
@@ -255,9 +247,5 @@ def test_one_compilation_for_each_shape_and_not_for_each_layer(make_checkpoint, 
     model = load_model(make_checkpoint(num_hidden_layers=9))
     hf._take.clear_cache()
     save_params(model.params, model.table, tmp_path / "out", like=model.source)
-    assert hf._take._cache_size() == len(
-        {a.shape for p, a in model.params.items() if p.startswith("layers.")}
-    )
-    assert jax.tree.all(
-        jax.tree.map(lambda a, b: (a == b).all(), load_model(tmp_path / "out").params, model.params)
-    )
+    assert hf._take._cache_size() == len({a.shape for p, a in model.params.items() if p.startswith("layers.")})
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), load_model(tmp_path / "out").params, model.params))

@@ -38,9 +38,7 @@ def test_home_is_expanded(tmp_path, monkeypatch):
     assert resolve("~/model", relative_to=[tmp_path / "elsewhere"]) == tmp_path / "model"
 
 
-@pytest.mark.parametrize(
-    "ref", ["nowhere", "./org/name", "/org/name", "../x", "a/b/c", "models/typo", "~/none"]
-)
+@pytest.mark.parametrize("ref", ["nowhere", "./org/name", "/org/name", "../x", "a/b/c", "models/typo", "~/none"])
 def test_what_can_only_be_a_folder_never_asks_the_hub(tmp_path, ref):
     (tmp_path / "models").mkdir()
     with pytest.raises(InputError, match="no such folder") as caught:
