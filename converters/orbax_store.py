@@ -16,6 +16,8 @@ from jax.sharding import Sharding
 from jaxmerge.converters.lazy import AnyParams, LazyArray
 from jaxmerge.errors import CheckpointError
 
+# Orbax decodes whole chunks: small ones bound the memory, and let a device read little more than its own part.
+CHUNK_BYTES = 1 << 24
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
@@ -37,7 +39,9 @@ def save(params: AnyParams, folder: Path) -> None:
     """Write the arrays; complete when it returns. OSError where the disk is full."""
     try:
         with _checkpointer() as checkpointer:
-            checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(dict(params)))
+            chunks = ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES)
+            save_args = dict.fromkeys(params, chunks)
+            checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(dict(params), save_args=save_args))
     except Exception as error:
         # Orbax's storage reports it as a ValueError.
         if "No space left" in str(error):
