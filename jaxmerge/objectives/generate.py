@@ -35,10 +35,7 @@ class Generate(PreparedObjective):
         self._function: Callable[..., Any] | None = None
         if not self.discrete:
             self._function = _load_metric(config, folder)
-        stops = {tokenizer.token_id(stop) for stop in config.stop} - {None}
-        ends = [i for i in stops if i is not None and tokenizer.decode([i]) == ""]
-        # A stop string that is a special token leaves no text to be found, so it stops by its id.
-        self._stop_ids = tuple(sorted({*tokenizer.eos_ids, *ends}))
+        self._stop_ids = _stop_ids(config, tokenizer)
         super().__init__(config, tokenizer, folder)
 
     def prepare(self, preparer: Preparer, examples: list[Example]) -> Split:
@@ -99,6 +96,18 @@ class Generate(PreparedObjective):
         if language is None:
             return np.ones(len(outputs), np.float32)
         return np.array([is_in_language(output, language) for output in outputs], np.float32)
+
+
+def _stop_ids(config: ObjectiveConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Every EOS id, and the stop strings' own: a special token leaves no text to be found, and a token that begins
+    with a stop string ends the text before `max_new_tokens` does."""
+    ids = set(tokenizer.eos_ids)
+    for stop in config.stop:
+        own = tokenizer.token_id(stop)
+        if own is not None and tokenizer.decode([own]) == "":
+            ids.add(own)
+        ids.update(tokenizer.beginning_with(stop))
+    return tuple(sorted(ids))
 
 
 class MetricError(Exception):

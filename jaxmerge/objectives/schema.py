@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jaxmerge.errors import InputError
 from jaxmerge.strict import Strict, read_section
 
 SPLITS = ("search", "validation", "test")
@@ -118,14 +117,20 @@ class ObjectiveConfig(Strict):
             raise ValueError(f"metric '{self.metric}' needs 'answer'")
 
 
-def read_objectives(data: Any, where: str = "objectives") -> list[ObjectiveConfig]:
-    """The list that stands under `objectives:`. Raises InputError naming the key, also for names given
-    twice."""
-    if not isinstance(data, list) or not data:
-        raise InputError(f"{where}: must be a list with at least one objective")
-    configs = [read_section(ObjectiveConfig, item, f"{where}[{i}]") for i, item in enumerate(data)]
-    names = [config.name for config in configs]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{where}: two objectives are named '{name}'; give each its own name")
-    return configs
+class Objectives(Strict):
+    """What stands under `objectives:`."""
+
+    objectives: Annotated[list[ObjectiveConfig], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [objective.name for objective in self.objectives]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two objectives are named '{name}'; give each its own name")
+        return self
+
+
+def read_objectives(data: Any, where: str = "") -> list[ObjectiveConfig]:
+    """The list that stands under `objectives:`. Raises InputError naming the key; where: the file it stands in."""
+    return read_section(Objectives, {"objectives": data}, where).objectives

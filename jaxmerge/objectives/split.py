@@ -32,6 +32,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.examples)
 
+    @property
+    def sequences(self) -> int:
+        """How many there are to run."""
+        return sum(len(options) for options in self.references) + len(self.prompts)
+
     @cached_property
     def groups(self) -> list[np.ndarray]:
         """By the longest sequence of each example; the same for references and prompts, so that one draw fits

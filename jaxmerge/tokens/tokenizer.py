@@ -92,6 +92,16 @@ class Tokenizer:
             return self._transformers.get_vocab().get(token)
         return self._plain.token_to_id(token)
 
+    def beginning_with(self, text: str) -> tuple[int, ...]:
+        """The tokens whose text begins with `text`, where decoding only joins bytes (a byte-level tokenizer): cutting
+        before such a token is cutting before the text. None for other tokenizers."""
+        backend: Any = self._plain
+        if backend is None:
+            backend = getattr(self._transformers, "backend_tokenizer", None)
+        if type(getattr(backend, "decoder", None)).__name__ != "ByteLevel":
+            return ()
+        return tuple(i for i in sorted(backend.get_vocab().values()) if self.decode([i]).startswith(text))
+
     @cached_property
     def affixes(self) -> tuple[int, int]:
         """How many special tokens the tokenizer puts before and after a text."""

@@ -112,6 +112,14 @@ def test_affixes(byte_folder: Path, word_folder: Path, ending_folder: Path) -> N
     assert Tokenizer.open(ending_folder).affixes == (1, 1)
 
 
+def test_tokens_that_begin_with_a_text(byte_folder: Path, word_folder: Path) -> None:
+    tokenizer = Tokenizer.open(byte_folder)
+    found = tokenizer.beginning_with("\n")
+    assert found and all(tokenizer.decode([i])[0] == "\n" for i in found)
+    assert tokenizer.encode("\n", special=False)[0] in found
+    assert Tokenizer.open(word_folder).beginning_with("a") == ()
+
+
 def test_bad_folders_are_input_errors(tmp_path: Path, changed) -> None:
     with pytest.raises(InputError, match="no such folder"):
         Tokenizer.open(tmp_path / "absent")
