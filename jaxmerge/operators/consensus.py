@@ -1,6 +1,7 @@
 """How weighted task vectors become one: their sum, or the sum of those that agree with an elected sign.
 
-Both keep running sums over an unrolled loop: a reduction over a stack of sources would be several times slower on a CPU.
+Both keep running sums over an unrolled loop: a reduction over a stack of sources would be several times
+slower on a CPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ Combine = Callable[[Sequence[Array], Array], tuple[Array, Array]]
 def plain_sum(updates: Sequence[Array], weights: Array) -> tuple[Array, Array]:
     """`sum(u_i)` and `sum(w_i)`, the latter 1 where it vanishes (below 1e-8).
 
-    updates: K arrays `w_i * d_i` of one shape; weights: `[K]`. Returns the sum and what normalising divides it by.
+    updates: K arrays `w_i * d_i` of one shape; weights: `[K]`. Returns the sum and what normalising divides
+        it by.
     """
     mix, divisor = updates[0], weights[0]
     for i, update in enumerate(updates[1:], 1):
@@ -23,8 +25,8 @@ def plain_sum(updates: Sequence[Array], weights: Array) -> tuple[Array, Array]:
 
 
 def elected_sum(updates: Sequence[Array], weights: Array) -> tuple[Array, Array]:
-    """The TIES election: every element takes the sign of `sum(u_i)` (a tie is positive), and only the updates of that sign
-    are summed, with their weights. Zeros never agree.
+    """The TIES election: every element takes the sign of `sum(u_i)` (a tie is positive), and only the updates
+    of that sign are summed, with their weights. Zeros never agree.
 
     Shapes and result as in `plain_sum`; the divisor is an array, 1 where no update agrees.
     """

@@ -2,12 +2,13 @@
 
 An operator is two pure functions and a declaration.
 
-`prepare(sources, request) -> Prepared` computes, once for a tensor, what does not depend on the recipe being tried:
-thresholds and masked L1 norms on a grid of densities, norms, Gram matrices, ranks. It sees whole tensors.
-`apply(tile, stats, params) -> array` merges an aligned tile of the sources. Every parameter is traced, so one compiled
-program serves a whole search, and gradients flow. Tiling from disk, stacked layers, merging inside the layer scan,
-sharding and kernels are wrappers around this function: none of them changes a bit of its result, because all that
-depends on more than the tile comes from `prepare`, whose sums are exact and therefore independent of order.
+`prepare(sources, request) -> Prepared` computes, once for a tensor, what does not depend on the recipe being
+tried: thresholds and masked L1 norms on a grid of densities, norms, Gram matrices, ranks. It sees whole
+tensors. `apply(tile, stats, params) -> array` merges an aligned tile of the sources. Every parameter is
+traced, so one compiled program serves a whole search, and gradients flow. Tiling from disk, stacked layers,
+merging inside the layer scan, sharding and kernels are wrappers around this function: none of them changes a
+bit of its result, because all that depends on more than the tile comes from `prepare`, whose sums are exact
+and therefore independent of order.
 
 The interface was checked on paper against all of mergekit's operators:
 
@@ -16,8 +17,8 @@ The interface was checked on paper against all of mergekit's operators:
 | linear, task_arithmetic, passthrough, nearswap | nothing | element |
 | ties, breadcrumbs(_ties) | thresholds and kept L1 on the density (x gamma) grid | element |
 | dare_linear, dare_ties | mask key, kept L1 on the density grid | element |
-| della, della_linear | ranks within rows as a field, mask key, kept L1 on the (density, epsilon) grid | element |
-| slerp, multislerp, karcher, nuslerp (flat), model_stock | Gram matrix of the sources | element: a linear combination |
+| della, della_linear | ranks in rows as a field, mask key, kept L1 on the (density, epsilon) grid | element |
+| slerp, multislerp, karcher, nuslerp (flat), model_stock | Gram matrix | element: a linear combination |
 | nuslerp (rows), model_stock filter_wise | nothing | row |
 | nuslerp (columns) | a statistic per column, `[columns]`, broadcast against the tile | element |
 | sce | variance threshold on the select_topk grid, mean squares | element |
@@ -25,8 +26,8 @@ The interface was checked on paper against all of mergekit's operators:
 | ram, ramplus_tl | counts of shared and unique elements | element |
 | a user's function, SVD methods | factors, or nothing | tensor |
 
-and against gradients (only `jnp` arithmetic in `apply`), row-wise operators (`scope`) and Pallas (a kernel replaces
-`apply` for a tile and is compared with it).
+and against gradients (only `jnp` arithmetic in `apply`), row-wise operators (`scope`) and Pallas (a kernel
+replaces `apply` for a tile and is compared with it).
 """
 
 from collections.abc import Callable, Mapping
@@ -107,7 +108,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """stats: small arrays, a float32/uint32 array a name, stackable over layers. fields: see `Tile.fields`."""
+    """stats: small float32 or uint32 arrays by name, stackable over layers. fields: see `Tile.fields`."""
 
     stats: Stats = field(default_factory=dict)
     fields: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
@@ -126,8 +127,9 @@ class Operator:
     needs_base: whether there must be a base model; `apply` then gets it as `tile.base`.
     base_is_source: the declared base is one of the sources that are merged, with parameters of its own.
     scope: the smallest tile on which `apply` is valid.
-    check: complains about values that no single parameter's bounds rule out. It gets the concrete parameters of one merge
-        (a list of K numbers per source, else a number; flags as bools) and returns what is wrong and the remedy, or None.
+    check: complains about values that no single parameter's bounds rule out. It gets the concrete parameters
+        of one merge (per source a list of K numbers, else a number; flags as bools) and returns what is wrong
+        and the remedy, or None.
     paper: where it comes from.
     """
 

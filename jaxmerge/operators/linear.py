@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmerge.operators.arithmetic import rounded
+from jaxmerge.operators.arithmetic import divided, rounded
 from jaxmerge.operators.interface import Operator, Parameter, Params, Stats, Tile
 
 
@@ -14,8 +14,8 @@ def apply(tile: Tile, stats: Stats, params: Params) -> Array:
     weights = jnp.asarray(params["weight"], jnp.float32)
     mix, divisor = rounded(weights[0] * tile.sources[0]), weights[0]
     for i, source in enumerate(tile.sources[1:], 1):
-        mix, divisor = mix + rounded(weights[i] * source), divisor + weights[i]
-    return mix / jnp.where(params["normalize"] != 0, divisor, 1.0)
+        mix, divisor = mix + weights[i] * source, divisor + weights[i]
+    return divided(mix, jnp.where(params["normalize"] != 0, divisor, 1.0))
 
 
 def check(params: Mapping[str, Any]) -> str | None:

@@ -1,6 +1,7 @@
 """Operators by name: ours, those that other packages register, and a user's own.
 
-Everything that lists or checks operators (YAML validation, help, search spaces, the README) reads this registry.
+Everything that lists or checks operators (YAML validation, help, search spaces, the README) reads this
+registry.
 """
 
 from difflib import get_close_matches
@@ -8,16 +9,17 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from jaxmerge.errors import InputError
-from jaxmerge.operators import dare_linear, dare_ties, linear, task_arithmetic, ties
+from jaxmerge.operators import dare_linear, dare_ties, linear, passthrough, slerp, task_arithmetic, ties
 from jaxmerge.operators.interface import Operator
 
-MODULES = (linear, task_arithmetic, ties, dare_linear, dare_ties)
+MODULES = (linear, slerp, task_arithmetic, ties, dare_linear, dare_ties, passthrough)
 OPERATORS: dict[str, Operator] = {module.OPERATOR.name: module.OPERATOR for module in MODULES}
 GROUP = "jaxmerge.operators"
 
 
 def operator(name: str) -> Operator:
-    """The operator of a name: one of ours, `module:attribute`, or an entry point of the group `jaxmerge.operators`.
+    """The operator of a name: one of ours, `module:attribute`, or an entry point of the group
+    `jaxmerge.operators`.
 
     Raises InputError for a name that nothing answers to, and for something that is not an Operator.
     """

@@ -1,8 +1,8 @@
 """Trims of a task vector: none, by magnitude (TIES), at random (DARE).
 
-Each is a pair like an operator's: `prepare` makes tables on the grid of densities that will be asked, `[K, G]`, and `apply`
-looks a density up in them (the nearest grid point) and trims elementwise. A density of 1 or more leaves a task vector as
-it is, a density of 0 or less leaves nothing.
+Each is a pair like an operator's: `prepare` makes tables on the grid of densities that will be asked, `[K,
+G]`, and `apply` looks a density up in them (the nearest grid point) and trims elementwise. A density of 1 or
+more leaves a task vector as it is, a density of 0 or less leaves nothing.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,9 @@ def rescaled(delta: Array, i: int, stats: Stats, params: Params) -> Array:
 
 
 def prepare_magnitude(sources: Sources, request: Request) -> Prepared:
-    """Thresholds (float32) and ratios that restore the L1 norm on the density grid. k = max(1, int(density * n))."""
+    """Thresholds (float32) and ratios that restore the L1 norm on the density grid. k = max(1, int(density *
+    n)).
+    """
     thresholds, restoring = [], []
     for size, grid in zip(magnitudes(sources, request), request.grid["density"], strict=True):
         threshold = np.where(grid >= 1, 0, np.inf).astype(np.float32)
@@ -93,7 +95,9 @@ def trim_magnitude(delta: Array, i: int, tile: Tile, stats: Stats, params: Param
 
 
 def prepare_random(sources: Sources, request: Request) -> Prepared:
-    """Mask keys `[K, 2]`, integer thresholds and ratios on the density grid; recorded masks become a field."""
+    """Mask keys `[K, 2]`, integer thresholds and ratios on the density grid; recorded masks become a
+    field.
+    """
     keys, below, restoring, masks = [], [], [], []
     for i, (size, grid) in enumerate(zip(magnitudes(sources, request), request.grid["density"], strict=True)):
         keys.append(mask_field.mask_key(request.seed, i, request.tensor))

@@ -1,20 +1,20 @@
 """Generalised task arithmetic: `W_b + lambda * combine(w_i * trim(W_i - W_b))`.
 
-Task arithmetic, TIES, DARE and their kin differ in how a task vector is trimmed, in whether signs are elected, and in
-their defaults. The order of operations is mergekit's, each rounded to float32.
+Task arithmetic, TIES, DARE and their kin differ in how a task vector is trimmed, in whether signs are
+elected, and in their defaults. The order of operations is mergekit's, each rounded to float32.
 """
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmerge.operators.arithmetic import depart, rounded
+from jaxmerge.operators.arithmetic import depart, divided, rounded
 from jaxmerge.operators.consensus import Combine
 from jaxmerge.operators.interface import Operator, Parameter, Params, Stats, Tile
 from jaxmerge.operators.sparsify import NONE, Sparsifier
 
 WEIGHT = Parameter("weight", "how much of the source's task vector", None, search=(0.0, 1.5), per_source=True)
 LAMBDA = Parameter("lambda", "scale of the merged task vector", 1.0)
-INT8_MASK = Parameter("int8_mask", "accepted for mergekit's sake; no effect on the result", False, kind="flag")
+INT8_MASK = Parameter("int8_mask", "accepted for mergekit's sake; it has no effect", False, kind="flag")
 
 
 def density(trims: bool) -> Parameter:
@@ -45,7 +45,7 @@ def task_vector_operator(
             delta = trim.apply(source - tile.base, i, tile, stats, params)
             updates.append(rounded(weights[i] * delta))
         mix, divisor = combine(updates, weights)
-        mix = mix / jnp.where(params["normalize"] != 0, divisor, 1.0)
+        mix = divided(mix, jnp.where(params["normalize"] != 0, divisor, 1.0))
         return depart(tile.base, rounded(mix * params["lambda"]))
 
     parameters = (

@@ -6,7 +6,7 @@ from jaxmerge.operators.task_vector import task_vector_operator
 
 OPERATOR = task_vector_operator(
     "ties",
-    "Task vectors trimmed to their largest elements; elements that disagree with the elected sign are left out.",
+    "Task vectors trimmed to their largest elements; what disagrees with the elected sign is left out.",
     "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708",
     trim=MAGNITUDE,
     combine=elected_sum,

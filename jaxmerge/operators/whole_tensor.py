@@ -23,13 +23,17 @@ def merge_tile(
     stats: Stats,
     params: Params,
 ) -> Array:
-    """`operator.apply` on stored arrays (see `arithmetic.storable`), compiled once for an operator, shape and dtypes."""
+    """`operator.apply` on stored arrays (see `arithmetic.storable`), compiled once for an operator, shape and
+    dtypes.
+    """
     wide = None if base is None else widen(base)
     return operator.apply(Tile(wide, tuple(map(widen, experts)), rows, fields), stats, params)
 
 
 def complete(operator: Operator, params: Mapping[str, Any], sources: int) -> dict[str, np.ndarray]:
-    """All parameters of an operator as float64 arrays (`[K]` per source, else scalars), from given ones and defaults."""
+    """All parameters of an operator as float64 arrays (`[K]` per source, else scalars), from given ones and
+    defaults.
+    """
     unknown = set(params) - {parameter.name for parameter in operator.parameters}
     if unknown:
         raise KeyError(f"{operator.name} has no parameter {sorted(unknown)}")

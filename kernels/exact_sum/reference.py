@@ -1,8 +1,8 @@
 """Exact sums of magnitudes in NumPy.
 
-Floating-point sums depend on their order, hence on tiling, sharding and threads. Here every magnitude becomes an integer,
-scaled by the power of two that puts the tensor's largest just below 2^31, and integers are summed: the same result in
-any order. The rounding to integers costs at most `largest * 2^-31` an element.
+Floating-point sums depend on their order, hence on tiling, sharding and threads. Here every magnitude becomes
+an integer, scaled by the power of two that puts the tensor's largest just below 2^31, and integers are
+summed: the same result in any order. The rounding to integers costs at most `largest * 2^-31` an element.
 """
 
 import numpy as np
@@ -11,7 +11,9 @@ HALF = 16  # float64 weights of bincount hold sums of 16-bit halves exactly up t
 
 
 def scaled(magnitudes: np.ndarray) -> tuple[np.ndarray, float]:
-    """Magnitudes (float32, not negative, finite) as int64 below 2^31 + 1, and the power of two that undoes the scaling."""
+    """Magnitudes (float32, not negative, finite) as int64 below 2^31 + 1, and the power of two that undoes
+    the scaling.
+    """
     largest = float(magnitudes.max(initial=0.0))
     exponent = int(np.frexp(largest)[1])
     integers = np.rint(np.ldexp(magnitudes.astype(np.float64), 31 - exponent)).astype(np.int64)
@@ -27,7 +29,8 @@ def total(magnitudes: np.ndarray) -> float:
 def nested_sums(magnitudes: np.ndarray, first_set: np.ndarray, sets: int) -> np.ndarray:
     """Sums over nested sets, float64 `[sets]`: set g holds the elements whose `first_set` is at most g.
 
-    magnitudes: float32 `[n]`; first_set: integers `[n]`, the smallest set that an element is in (`sets`: in none).
+    magnitudes: float32 `[n]`; first_set: integers `[n]`, the smallest set that an element is in (`sets`: in
+        none).
     """
     integers, unit = scaled(magnitudes.ravel())
     places = first_set.ravel()

@@ -1,9 +1,10 @@
-"""The mask field in plain array arithmetic: the same bits from NumPy and from JAX, on every backend and sharding.
+"""The mask field in plain array arithmetic: the same bits from NumPy and from JAX, on every backend and
+sharding.
 
-A counter-based hash in two levels. Each row's index is mixed with the key into two words, once a row; each element then
-costs one 32-bit finaliser of its column index with those words. The finaliser is lowbias32 (C. Wellons, "Prospecting
-for Hash Functions", 2018); the second word enters between its two multiplications, so that no two rows are a mere
-permutation of each other's columns, as they would be with one word.
+A counter-based hash in two levels. Each row's index is mixed with the key into two words, once a row; each
+element then costs one 32-bit finaliser of its column index with those words. The finaliser is lowbias32 (C.
+Wellons, "Prospecting for Hash Functions", 2018); the second word enters between its two multiplications, so
+that no two rows are a mere permutation of each other's columns, as they would be with one word.
 """
 
 from typing import Any
@@ -15,7 +16,9 @@ GOLDEN = np.uint32(0x9E3779B9)
 
 
 def mix(x: Any) -> Any:
-    """lowbias32: a bijection of 32-bit words in which every input bit flips every output bit about half of the time."""
+    """lowbias32: a bijection of 32-bit words in which every input bit flips every output bit about half of
+    the time.
+    """
     x = (x ^ (x >> 16)) * FIRST
     x = (x ^ (x >> 15)) * SECOND
     return x ^ (x >> 16)

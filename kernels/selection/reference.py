@@ -1,5 +1,6 @@
-"""Order statistics in NumPy, on the bit patterns of the magnitudes: for floats that are not negative, the order of the
-patterns read as unsigned integers is the order of the values, and integers are selected faster."""
+"""Order statistics in NumPy, on the bit patterns of the magnitudes: for floats that are not negative, the
+order of the patterns read as unsigned integers is the order of the values, and integers are selected
+faster."""
 
 import numpy as np
 
