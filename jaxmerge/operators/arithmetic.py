@@ -46,7 +46,9 @@ SINE = tuple(np.float32((-1) ** n / math.factorial(2 * n + 1)) for n in range(6,
 
 
 def sine(x: Array) -> Array:
-    """sin(x) to 2e-7, for float32 |x| below 1000. Of the compiler's own sine, scalars and vectors have other bits."""
+    """sin(x) to 2e-7, for float32 |x| below 1000. Of the compiler's own sine, scalars and vectors have other
+    bits.
+    """
     turns = jnp.round(x / np.float32(np.pi))
     r = x - rounded(turns * PI[0]) - rounded(turns * PI[1])
     square = rounded(r * r)

@@ -97,7 +97,7 @@ class Request:
     tensor: the tensor's name in the checkpoint (masks depend on it).
     seed: seed of random masks.
     grid: for each gridded parameter, for each source, the float64 values that will be asked, ascending.
-    masks: recorded Bernoulli draws to use in place of our own, one uint8 array a source.
+    masks: recorded Bernoulli draws to use in place of our own, one uint8 or bool array a source.
     """
 
     tensor: str

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmerge.kernels.mask_field.reference import field
 
-__all__ = ["draws", "field", "keep", "keep_below", "mask_key"]
+__all__ = ["BITS", "draw", "field", "keep", "keep_below", "mask_key"]
 
 BITS = 24  # of each word are used: a density is exact in float32, and so is the comparison
 
@@ -30,12 +30,11 @@ def keep_below(density: float) -> np.uint32:
     return np.uint32(math.ceil(min(max(density, 0.0), 1.0) * 2**BITS))
 
 
+def draw(words: Any) -> Any:
+    """What is compared with a threshold: the upper 24 bits of each word of a field, uint32."""
+    return words >> (32 - BITS)
+
+
 def keep(words: Any, below: Any) -> Any:
     """Which elements of a field are kept under an integer threshold: bool, of the shape of `words`."""
-    return (words >> (32 - BITS)) < below
-
-
-def draws(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What a whole tensor's elements are compared with their thresholds by: uint32 of `shape`, below 2^24."""
-    rows = np.arange(np.prod(shape[:-1], dtype=np.int64), dtype=np.uint32)
-    return (field(key, rows, shape[-1]) >> (32 - BITS)).reshape(shape)
+    return draw(words) < below

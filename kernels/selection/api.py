@@ -1,5 +1,5 @@
 """The implementation of selection in use."""
 
-from jaxmerge.kernels.selection.reference import smallest_kept
+from jaxmerge.kernels.selection.reference import Places, smallest_kept
 
-__all__ = ["smallest_kept"]
+__all__ = ["Places", "smallest_kept"]
