@@ -1,0 +1,170 @@
+"""mergekit's recipe as a strict schema. What a key means is said in docs and in the modules that use it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+
+from jaxmerge.errors import InputError
+from jaxmerge.recipe.document import Document, Strict, read_documents
+from jaxmerge.recipe.settings import Setting, parse_setting
+
+DTypeName = Literal["bfloat16", "float16", "float32", "float64"]
+
+
+def _reference(value: Any) -> str:
+    """`path[@revision][+lora[@revision]]`, also where it is written as mapping `{model: {path, revision}, lora}`."""
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, dict) and "model" in value and set(value) <= {"model", "lora", "override_architecture"}:
+        # The architecture may be overridden freely: tensors are merged by their names.
+        lora = value.get("lora")
+        return _located(value["model"]) + (f"+{_located(lora)}" if lora is not None else "")
+    raise ValueError("must be a reference: a folder or hub id, or {model: {path, revision}, lora}")
+
+
+def _located(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, dict) and isinstance(value.get("path"), str) and set(value) <= {"path", "revision"}:
+        revision = value.get("revision")
+        return value["path"] + (f"@{revision}" if revision is not None else "")
+    raise ValueError("must be a reference: a folder or hub id, or {path, revision}")
+
+
+def _range(value: Any) -> tuple[int, int]:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(type(n) is int for n in value):
+        start, stop = value
+        if 0 <= start < stop:
+            return start, stop
+    raise ValueError(f"must be [first, end) with 0 <= first < end, not {value!r}")
+
+
+Reference = Annotated[str, BeforeValidator(_reference)]
+LayerRange = Annotated[tuple[int, int], BeforeValidator(_range)]
+Parameters = Annotated[
+    dict[str, Annotated[Setting, BeforeValidator(parse_setting)]],
+    BeforeValidator(lambda value: {} if value is None else value),  # `parameters:` with nothing under it
+]
+
+
+class Input(Strict):
+    """One model of `models`, or of a slice's `sources`."""
+
+    model: Reference
+    parameters: Parameters = {}
+
+
+class SliceInput(Input):
+    layer_range: LayerRange
+
+
+class Slice(Strict):
+    sources: list[SliceInput] = Field(min_length=1)
+    base_model: Reference | None = None
+    parameters: Parameters = {}
+
+
+def _exactly_one(names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+    given = [name for name, value in zip(names, values, strict=True) if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(names)}; there are {', '.join(given) or 'none'}")
+
+
+class Module(Strict):
+    models: list[Input] | None = Field(default=None, min_length=1)
+    slices: list[Slice] | None = Field(default=None, min_length=1)
+    parameters: Parameters = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> "Module":
+        _exactly_one(("models", "slices"), (self.models, self.slices))
+        return self
+
+
+class TokenSource(Strict):
+    """Where a token's embedding comes from: a model's own, a given token of a model, or zero."""
+
+    kind: Literal["model", "model_token", "zero"]
+    model: Reference | None = None
+    token: str | None = None
+    token_id: NonNegativeInt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, str) or (isinstance(value, dict) and "kind" not in value):
+            return {"kind": "model", "model": value}
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> "TokenSource":
+        if self.kind != "zero" and self.model is None:
+            raise ValueError("the key 'model' is missing")
+        if self.kind == "model_token":
+            _exactly_one(("token", "token_id"), (self.token, self.token_id))
+        return self
+
+
+class Token(Strict):
+    source: TokenSource | None = None
+    force: bool = False
+
+
+class Tokenizer(Strict):
+    """source: union, base, or a reference."""
+
+    source: Reference = "union"
+    pad_to_multiple_of: PositiveInt | None = None
+    tokens: dict[str, Token] = {}
+
+
+class Own(Strict):
+    """Our own keys, which mergekit ignores. The seed draws the masks; the others tell where a recipe comes from."""
+
+    seed: NonNegativeInt | None = None
+    score: float | None = None
+    scores: dict[str, Any] = {}
+    candidate: str | None = None
+    scales: list[float] | None = None
+
+
+class Recipe(Strict):
+    """A whole recipe. The folder of its file is where relative paths are tried second."""
+
+    merge_method: str
+    base_model: Reference | None = None
+    models: list[Input] | None = Field(default=None, min_length=1)
+    slices: list[Slice] | None = Field(default=None, min_length=1)
+    modules: dict[str, Module] | None = Field(default=None, min_length=1)
+    parameters: Parameters = {}
+    dtype: DTypeName | None = None
+    out_dtype: DTypeName | None = None
+    tokenizer_source: Reference | None = None
+    tokenizer: Tokenizer | None = None
+    chat_template: str | None = None
+    name: str | None = None
+    jaxmerge: Own = Own()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Recipe":
+        _exactly_one(("models", "slices", "modules"), (self.models, self.slices, self.modules))
+        if self.tokenizer is not None and self.tokenizer_source is not None:
+            raise ValueError("tokenizer and tokenizer_source exclude each other; keep tokenizer")
+        return self
+
+
+def load_recipe(recipe: str | Path | dict[str, Any]) -> tuple[Recipe, Document]:
+    """A recipe from its file, or from a mapping as YAML would give it. Raises InputError."""
+    if isinstance(recipe, dict):
+        document = Document("recipe", recipe)
+    else:
+        documents = read_documents(Path(recipe))
+        if len(documents) != 1:
+            what = "is empty" if not documents else f"has {len(documents)} documents"
+            raise InputError(f"{recipe}: {what}; give one recipe in a file and merge them one after another")
+        document = documents[0]
+    parsed = document.validate(Recipe)
+    if parsed.modules is not None:
+        raise InputError(f"{document.where('modules')}: is not supported yet; merge with models or slices")
+    return parsed, document
