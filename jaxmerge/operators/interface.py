@@ -126,6 +126,7 @@ class Operator:
     min_sources, max_sources: how many sources besides the base (None: any number).
     needs_base: whether there must be a base model; `apply` then gets it as `tile.base`.
     base_is_source: the declared base is one of the sources that are merged, with parameters of its own.
+    copies_singletons: a tensor that only one model has is copied; otherwise it is an error.
     scope: the smallest tile on which `apply` is valid.
     check: complains about values that no single parameter's bounds rule out. It gets the concrete parameters
         of one merge (per source a list of K numbers, else a number; flags as bools) and returns what is wrong
@@ -142,6 +143,7 @@ class Operator:
     base_is_source: bool = False
     min_sources: int = 1
     max_sources: int | None = None
+    copies_singletons: bool = False
     scope: Scope = "element"
     check: Callable[[Mapping[str, Any]], str | None] = lambda params: None
     paper: str = ""

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from jaxmerge.errors import InputError
-from jaxmerge.recipe.document import Document, Strict, read_documents
+from jaxmerge.documents import Document, Strict
 from jaxmerge.recipe.settings import Setting, parse_setting
 
 DTypeName = Literal["bfloat16", "float16", "float32", "float64"]
@@ -155,16 +154,9 @@ class Recipe(Strict):
 
 
 def load_recipe(recipe: str | Path | dict[str, Any]) -> tuple[Recipe, Document]:
-    """A recipe from its file, or from a mapping as YAML would give it. Raises InputError."""
-    if isinstance(recipe, dict):
-        document = Document("recipe", recipe)
-    else:
-        documents = read_documents(Path(recipe))
-        if len(documents) != 1:
-            what = "is empty" if not documents else f"has {len(documents)} documents"
-            raise InputError(f"{recipe}: {what}; give one recipe in a file and merge them one after another")
-        document = documents[0]
+    """A recipe from its file, or from a mapping as YAML would give it. Raises InputError naming file, line and key."""
+    document = Document(Path("recipe"), recipe) if isinstance(recipe, dict) else Document.read(Path(recipe))
     parsed = document.validate(Recipe)
     if parsed.modules is not None:
-        raise InputError(f"{document.where('modules')}: is not supported yet; merge with models or slices")
+        raise document.error(("modules",), "is not supported yet; merge with models or slices")
     return parsed, document

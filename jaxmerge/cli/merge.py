@@ -1,0 +1,63 @@
+"""`jaxmerge merge`: one merge, mergekit YAML in, HF folder out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from jaxmerge.recipe.plan import Plan
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, mergekit's YAML.", metavar="RECIPE.yaml")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it appears when it is complete.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of random masks (DARE); default: the recipe's.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Merge models by a recipe into a Hugging Face folder."""
+    from jaxmerge.converters.output_folder import require_absent
+    from jaxmerge.recipe.plan import make_plan
+    from jaxmerge.recipe.schema import load_recipe
+
+    require_absent(out, force=force)
+    plan = make_plan(*load_recipe(recipe), seed=seed)
+    if dry_run:
+        typer.echo(_summary(plan))
+        return
+
+    from rich.progress import Progress
+
+    from jaxmerge.merging.merge import write
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(plan.operator.name, total=plan.nbytes)
+        write(plan, out, force=force, progress=lambda done, total: bar.update(task, completed=done))
+    typer.echo(f"{out}: {len(plan.tensors)} tensors, {_size(plan.nbytes)}")
+
+
+def _summary(plan: "Plan") -> str:
+    from jaxmerge.merging.stream import peak_bytes
+
+    lines = [f"method    {plan.operator.name}, seed {plan.seed}"]
+    for i, (reference, model) in enumerate(zip(plan.references, plan.models, strict=True)):
+        lines.append(f"model {i}   {reference} ({model.folder})")
+    for tensor in plan.tensors:
+        pieces = ", ".join(f"{piece.model}:{piece.name}" for piece in tensor.sources)
+        base = "" if tensor.base is None else f" on {tensor.base.model}:{tensor.base.name}"
+        params = ", ".join(f"{name}={value.tolist()}" for name, value in tensor.params.items())
+        verb = "copy " if tensor.copied else ""
+        lines.append(f"{tensor.name} {list(tensor.shape)} {tensor.dtype}: {verb}{pieces}{base} {params}".rstrip())
+    lines.append(f"tensors   {len(plan.tensors)}")
+    lines.append(f"memory    about {_size(peak_bytes(plan))} of the host")
+    lines.append(f"output    {_size(plan.nbytes)}")
+    return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
