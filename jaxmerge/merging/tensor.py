@@ -15,7 +15,7 @@ from jaxmerge.recipe.plan import Piece, Plan, TensorPlan, is_float
 
 # Elements of a source that are widened to float32 at once: 64 MiB.
 TILE = 1 << 24
-# Recorded random draws by `<tensor>::<model reference>`, to be used in place of our own.
+# Recorded random draws by `<tensor>::<name of the model folder>`, to be used in place of our own.
 Masks = Mapping[str, np.ndarray]
 
 
@@ -99,7 +99,7 @@ def _read(plan: Plan, piece: Piece) -> np.ndarray:
 
 def _recorded(plan: Plan, piece: Piece, masks: Masks, shape: tuple[int, ...]) -> np.ndarray:
     # A tensor that is not trimmed has no record.
-    mask = masks.get(f"{piece.name}::{plan.references[piece.model]}")
+    mask = masks.get(f"{piece.name}::{plan.models[piece.model].folder.name}")
     return np.ones(shape, np.uint8) if mask is None else mask.reshape(shape)
 
 

@@ -9,7 +9,7 @@ from jaxmerge.recipe.layers import Layers
 from jaxmerge.recipe.schema import Parameters, Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Input:
     """A model's part in a slice.
 
@@ -22,7 +22,7 @@ class Input:
     keys: Keys
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slice:
     """Consecutive output layers with the same inputs.
 
