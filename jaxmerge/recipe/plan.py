@@ -151,7 +151,7 @@ def _open_models(
     index: dict[str, int] = {}
     opened: dict[Path, tuple[int, Checkpoint, str]] = {}
     for reference in references(recipe):
-        folder = resolve_reference(reference, document.file.parent)
+        folder = resolve_reference(reference, relative_to=(Path(), document.file.parent))
         key = folder.resolve()
         if key not in opened:
             opened[key] = (len(opened), Checkpoint.open(folder), reference)
