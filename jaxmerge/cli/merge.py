@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 def command(
     recipe: Annotated[Path, typer.Argument(help="The recipe, mergekit's YAML.", metavar="RECIPE.yaml")],
     out: Annotated[Path, typer.Argument(help="Folder to write; it appears when it is complete.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of random masks (DARE); default: the recipe's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:

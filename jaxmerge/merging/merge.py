@@ -23,10 +23,11 @@ def merge(
 ) -> Path:
     """Merge models by a recipe and return the folder, which `transformers` loads.
 
-    recipe: a file of mergekit YAML, or the same as a mapping. Relative model paths are tried in the working directory, then
-    in the recipe's folder. seed: of random masks; without it the recipe's `jaxmerge.seed`, else 0. force: replace `out`.
-    The folder appears when it is complete; on any error nothing is left of it.
-    Raises InputError for what is wrong with the recipe or `out`, CheckpointError for models that cannot be read or merged.
+    recipe: a file of mergekit YAML, or the same as a mapping. Relative model paths are tried in the working
+    directory, then in the recipe's folder. seed: of random masks; without it the recipe's `jaxmerge.seed`, else 0.
+    force: replace `out`. The folder appears when it is complete; on any error nothing is left of it. Raises
+    InputError for what is wrong with the recipe or `out`, CheckpointError for models that cannot be read or
+    merged.
     """
     folder = Path(out)
     require_absent(folder, force=force)

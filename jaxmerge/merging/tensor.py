@@ -28,18 +28,18 @@ class Inputs:
 
 
 def load(plan: Plan, tensor: TensorPlan, masks: Masks | None = None) -> Inputs:
-    """Read and prepare. Raises CheckpointError where an input is NaN or infinite, or too large for the recipe's dtype."""
+    """Read and prepare. Raises CheckpointError where an input is NaN, infinite, or too large for the recipe's dtype."""
     arrays = {piece: _read(plan, piece) for piece in dict.fromkeys(tensor.pieces)}
     if tensor.copied:
         _require_equal(plan, tensor, arrays)
         return Inputs(arrays, Prepared())
     base = None if tensor.base is None else _rows(arrays[tensor.base])
     sources = tuple(_rows(arrays[piece]) for piece in tensor.sources)
-    grid = {
-        p.name: tuple(tensor.params[p.name].reshape(-1, 1)) for p in plan.operator.parameters if p.gridded
-    }
+    grid = {p.name: tuple(tensor.params[p.name].reshape(-1, 1)) for p in plan.operator.parameters if p.gridded}
     name = (tensor.base or tensor.sources[0]).name
-    recorded = None if masks is None else tuple(_recorded(plan, piece, masks, sources[0].shape) for piece in tensor.sources)
+    recorded = (
+        None if masks is None else tuple(_recorded(plan, piece, masks, sources[0].shape) for piece in tensor.sources)
+    )
     return Inputs(arrays, plan.operator.prepare(Sources(base, sources), Request(name, plan.seed, grid, recorded)))
 
 
@@ -69,8 +69,9 @@ def merge(plan: Plan, tensor: TensorPlan, inputs: Inputs) -> np.ndarray:
 
 
 def tiles(rows: int, columns: int, *, whole: bool = False) -> list[tuple[int, int]]:
-    """Ranges of rows that cover a tensor, all of one length so that one program serves them; the last may overlap the one
-    before it, which gives the same values again."""
+    """Ranges of rows that cover a tensor, all of one length so that one program serves them; the last may overlap the
+    one before it, which gives the same values again.
+    """
     if rows == 0 or columns == 0:
         return []
     count = 1 if whole else min(rows, -(-rows * columns // TILE))
@@ -108,8 +109,8 @@ def _require_equal(plan: Plan, tensor: TensorPlan, arrays: Mapping[Piece, np.nda
     for piece in others:
         if not np.array_equal(arrays[piece], arrays[first]):
             raise CheckpointError(
-                f"{plan.models[piece.model].folder}: tensor '{piece.name}' of {arrays[piece].dtype} differs from that of "
-                f"{plan.models[first.model].folder}; integers cannot be merged"
+                f"{plan.models[piece.model].folder}: tensor '{piece.name}' of {arrays[piece].dtype} differs from "
+                f"that of {plan.models[first.model].folder}; integers cannot be merged"
             )
 
 

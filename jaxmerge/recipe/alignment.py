@@ -24,7 +24,9 @@ class Group:
     place: Fraction
 
 
-def groups(parts: Sequence[Slice], checkpoints: Sequence[Checkpoint], layers: Sequence[Layers], like: int) -> list[Group]:
+def groups(
+    parts: Sequence[Slice], checkpoints: Sequence[Checkpoint], layers: Sequence[Layers], like: int
+) -> list[Group]:
     """All output tensors in model order. What stands before the layers comes from the first slice's inputs, what stands
     behind them from the last slice's. like: the model whose config.json the output gets."""
     found: dict[str, Group] = {}
@@ -54,9 +56,7 @@ def _in_layers(part: Slice, checkpoints: Sequence[Checkpoint], layers: Sequence[
         yield Group(f"{prefix}{part.offset + layer}{rest}", part, tuple(names), place)
 
 
-def _outside(
-    part: Slice, checkpoints: Sequence[Checkpoint], layers: Sequence[Layers], before: bool
-) -> Iterator[Group]:
+def _outside(part: Slice, checkpoints: Sequence[Checkpoint], layers: Sequence[Layers], before: bool) -> Iterator[Group]:
     names: dict[str, list[str | None]] = defaultdict(lambda: [None] * len(part.inputs))
     for i, source in enumerate(part.inputs):
         for name in checkpoints[source.model].tensors:

@@ -13,8 +13,15 @@ from typing import Any
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.errors import CheckpointError
 
-DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
-DEPTH_KEYS += ("encoder_layers", "decoder_layers")
+DEPTH_KEYS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
 # What stands before the layers; all else that is in no layer stands behind them.
 EMBEDDING = re.compile(r"(^|[._])(embed|embd|wte|wpe|word_embeddings|position_embeddings)", re.IGNORECASE)
 OUTPUT_EMBEDDING = "embed_out"

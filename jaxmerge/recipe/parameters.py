@@ -1,7 +1,7 @@
 """An operator's parameters as a recipe sets them: checked as a whole, then resolved for each tensor.
 
-A level is a mapping `parameters:` of the recipe. A source's own precedes its slice's, that the recipe's, and what no level
-says has the operator's default.
+A level is a mapping `parameters:` of the recipe. A source's own precedes its slice's, that the recipe's, and what
+no level says has the operator's default.
 """
 
 from collections.abc import Iterator, Sequence
@@ -98,12 +98,15 @@ def _complaint(parameter: Parameter, value: Scalar) -> str | None:
         return f"must be {what}, not {value!r}"
     low, high = parameter.low, parameter.high
     if (low is not None and value < low) or (high is not None and value > high):
-        bounds = f"at least {low:g}" if high is None else f"at most {high:g}" if low is None else f"in [{low:g}, {high:g}]"
+        bounds = (
+            f"at least {low:g}" if high is None else f"at most {high:g}" if low is None else f"in [{low:g}, {high:g}]"
+        )
         return f"must be {bounds}, not {value!r}"
     return None
 
 
 def _missing(operator: Operator, parameter: Parameter, tensor: str, document: Document, keys: Keys) -> InputError:
     return document.error(
-        keys, f"{operator.name} needs the parameter '{parameter.name}' for {tensor} ({parameter.meaning}); give it a value"
+        keys,
+        f"{operator.name} needs the parameter '{parameter.name}' for {tensor} ({parameter.meaning}); give it a value",
     )

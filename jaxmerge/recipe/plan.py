@@ -1,7 +1,7 @@
 """The resolved plan of a merge: every output tensor with its inputs, parameters, shape and dtypes.
 
-Building it reads configs and headers only. All that can be wrong with a recipe or with models that do not fit each other
-is found here, before time is spent.
+Building it reads configs and headers only. All that can be wrong with a recipe or with models that do not fit each
+other is found here, before time is spent.
 """
 
 import math
@@ -41,8 +41,8 @@ class Piece:
 class TensorPlan:
     """One output tensor.
 
-    base: what the operator gets as base; sources: what it merges. params: float64, `[K]` for one per source, else scalars.
-    dtype: of the output. copied: the first source is the result as it is; further sources must equal it.
+    base: what the operator gets as base; sources: what it merges. params: float64, `[K]` for one per source, else
+    scalars. dtype: of the output. copied: the first source is the result as it is; further sources must equal it.
     """
 
     name: str
@@ -64,9 +64,10 @@ class TensorPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """models, references: the checkpoints and what the recipe calls them. like: the one whose companions the output gets.
-    config: the output's config.json. dtype: what inputs are cast to when they are read, None for their own.
-    tensors: in the order of the output. seed: of random masks."""
+    """models, references: the checkpoints and what the recipe calls them. like: the one whose companions the output
+    gets. config: the output's config.json. dtype: what inputs are cast to when they are read, None for their own.
+    tensors: in the order of the output. seed: of random masks.
+    """
 
     recipe: Recipe
     document: Document
@@ -144,9 +145,7 @@ def _operator(recipe: Recipe, document: Document) -> Operator:
         raise document.error(("merge_method",), str(error)) from None
 
 
-def _open_models(
-    recipe: Recipe, document: Document
-) -> tuple[dict[str, int], tuple[Checkpoint, ...], tuple[str, ...]]:
+def _open_models(recipe: Recipe, document: Document) -> tuple[dict[str, int], tuple[Checkpoint, ...], tuple[str, ...]]:
     """Every folder once: two references to the same folder are the same model."""
     index: dict[str, int] = {}
     opened: dict[Path, tuple[int, Checkpoint, str]] = {}
@@ -232,4 +231,3 @@ def _config(
 def _layer_source(part: Slice, like: int) -> int:
     """The first layer of `like` in a slice, or of the slice's first input where `like` is not in it."""
     return next((i.first for i in part.inputs if i.model == like), part.inputs[0].first)
-

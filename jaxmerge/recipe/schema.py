@@ -51,7 +51,7 @@ class Input(Strict):
     """One model of `models`, or of a slice's `sources`."""
 
     model: Reference
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
 
 
 class SliceInput(Input):
@@ -61,7 +61,7 @@ class SliceInput(Input):
 class Slice(Strict):
     sources: list[SliceInput] = Field(min_length=1)
     base_model: Reference | None = None
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
 
 
 def _exactly_one(names: tuple[str, ...], values: tuple[Any, ...]) -> None:
@@ -73,7 +73,7 @@ def _exactly_one(names: tuple[str, ...], values: tuple[Any, ...]) -> None:
 class Module(Strict):
     models: list[Input] | None = Field(default=None, min_length=1)
     slices: list[Slice] | None = Field(default=None, min_length=1)
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "Module":
@@ -115,7 +115,7 @@ class Tokenizer(Strict):
 
     source: Reference = "union"
     pad_to_multiple_of: PositiveInt | None = None
-    tokens: dict[str, Token] = {}
+    tokens: dict[str, Token] = Field(default_factory=dict)
 
 
 class Own(Strict):
@@ -123,7 +123,7 @@ class Own(Strict):
 
     seed: NonNegativeInt | None = None
     score: float | None = None
-    scores: dict[str, Any] = {}
+    scores: dict[str, Any] = Field(default_factory=dict)
     candidate: str | None = None
     scales: list[float] | None = None
 
@@ -136,7 +136,7 @@ class Recipe(Strict):
     models: list[Input] | None = Field(default=None, min_length=1)
     slices: list[Slice] | None = Field(default=None, min_length=1)
     modules: dict[str, Module] | None = Field(default=None, min_length=1)
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
     dtype: DTypeName | None = None
     out_dtype: DTypeName | None = None
     tokenizer_source: Reference | None = None

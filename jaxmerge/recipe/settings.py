@@ -1,8 +1,8 @@
 """Settings: what a recipe may write for a parameter, and its value for one tensor.
 
-A setting is a scalar, a list (a gradient over the layers), `{filter, value}`, or a list of these. A filter is a substring
-of the output tensor's name; `*` or none matches all. The first rule that matches counts; where none does, the next level
-of the recipe is asked.
+A setting is a scalar, a list (a gradient over the layers), `{filter, value}`, or a list of these. A filter is a
+substring of the output tensor's name; `*` or none matches all. The first rule that matches counts; where none
+does, the next level of the recipe is asked.
 """
 
 import math
@@ -57,7 +57,9 @@ def _parse_values(value: Any) -> tuple[Scalar, ...]:
 
 
 def evaluate(setting: Setting, tensor: str, place: Fraction) -> Scalar | None:
-    """The value for a tensor at `place` (0 for the first layer of its slice, 1 for the last), or None if no rule matches."""
+    """The value for a tensor at `place` (0 for the first layer of its slice, 1 for the last), or None if no rule
+    matches.
+    """
     for rule in setting:
         if rule.filter is None or rule.filter in tensor:
             return _at(rule.values, place)

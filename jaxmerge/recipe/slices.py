@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jaxmerge.documents import Document, Keys
 from jaxmerge.operators.interface import Operator
+from jaxmerge.recipe import schema
 from jaxmerge.recipe.layers import Layers
 from jaxmerge.recipe.schema import Parameters, Recipe
 
@@ -66,34 +67,51 @@ def output_slices(
 ) -> tuple[Slice, ...]:
     """index: the model of each reference. layers: the stacks of each model.
 
-    Raises InputError for a base that is missing, too few or too many sources, and layer ranges that do not exist or differ.
+    Raises InputError for a base that is missing, too few or too many sources, and layer ranges that do not exist
+    or differ.
     """
     base = None if recipe.base_model is None else index[recipe.base_model]
     if recipe.models is not None:
-        inputs = [Input(index[m.model], 0, m.parameters, ("models", i)) for i, m in enumerate(recipe.models)]
-        if base is not None and all(i.model != base for i in inputs):
-            inputs.append(Input(base, 0, {}, ("base_model",)))
-        found = [Slice(tuple(inputs), base, 0, None, {}, ("models",))]
+        found = [_all_layers(recipe.models, index, base)]
     else:
         found, offset = [], 0
         for i, part in enumerate(recipe.slices or ()):
-            keys: Keys = ("slices", i)
-            inputs = []
-            for j, source in enumerate(part.sources):
-                at: Keys = (*keys, "sources", j)
-                first, stop = source.layer_range
-                model = index[source.model]
-                _require_layers(document, (*at, "layer_range"), source.model, layers[model], stop)
-                inputs.append(Input(model, first, source.parameters, at))
-                depth = part.sources[0].layer_range[1] - part.sources[0].layer_range[0]
-                if stop - first != depth:
-                    raise document.error((*at, "layer_range"), f"has {stop - first} layers, the first source has {depth}")
             own = base if part.base_model is None else index[part.base_model]
-            found.append(Slice(tuple(inputs), own, offset, depth, part.parameters, keys))
-            offset += depth
-    for part in found:
-        _require_sources(document, operator, part)
+            found.append(_slice(part, document, index, layers, own, offset, ("slices", i)))
+            offset += found[-1].depth or 0
+    for each in found:
+        _require_sources(document, operator, each)
     return tuple(found)
+
+
+def _all_layers(models: Sequence[schema.Input], index: dict[str, int], base: int | None) -> Slice:
+    inputs = [Input(index[entry.model], 0, entry.parameters, ("models", i)) for i, entry in enumerate(models)]
+    if base is not None and all(entry.model != base for entry in inputs):
+        inputs.append(Input(base, 0, {}, ("base_model",)))
+    return Slice(tuple(inputs), base, 0, None, {}, ("models",))
+
+
+def _slice(
+    part: schema.Slice,
+    document: Document,
+    index: dict[str, int],
+    layers: Sequence[Layers],
+    base: int | None,
+    offset: int,
+    keys: Keys,
+) -> Slice:
+    inputs = []
+    first, stop = part.sources[0].layer_range
+    depth = stop - first
+    for i, source in enumerate(part.sources):
+        at: Keys = (*keys, "sources", i)
+        first, stop = source.layer_range
+        model = index[source.model]
+        _require_layers(document, (*at, "layer_range"), source.model, layers[model], stop)
+        if stop - first != depth:
+            raise document.error((*at, "layer_range"), f"has {stop - first} layers, the first source has {depth}")
+        inputs.append(Input(model, first, source.parameters, at))
+    return Slice(tuple(inputs), base, offset, depth, part.parameters, keys)
 
 
 def _require_layers(document: Document, keys: Keys, model: str, layers: Layers, stop: int) -> None:
@@ -112,9 +130,13 @@ def _require_sources(document: Document, operator: Operator, part: Slice) -> Non
     if operator.needs_base and part.base is None:
         raise document.error(keys, f"{name} needs the key 'base_model'")
     if operator.needs_base and base is None:
-        raise document.error((*keys, "sources"), f"{name} needs the base model among the sources; add it with its layer_range")
+        raise document.error(
+            (*keys, "sources"), f"{name} needs the base model among the sources; add it with its layer_range"
+        )
     low, high = operator.min_sources, operator.max_sources
     if len(sources) < low or (high is not None and len(sources) > high):
         wanted = f"exactly {low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
         besides = " besides the base" if base is not None and not operator.base_is_source else ""
-        raise document.error(part.keys, f"{name} merges {wanted} model{'s' * (wanted[-1] != '1')}{besides}, not {len(sources)}")
+        raise document.error(
+            part.keys, f"{name} merges {wanted} model{'s' * (wanted[-1] != '1')}{besides}, not {len(sources)}"
+        )
