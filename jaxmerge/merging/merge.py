@@ -9,6 +9,7 @@ from jaxmerge.converters.config_changes import write_config
 from jaxmerge.converters.output_folder import output_folder, require_absent
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE
 from jaxmerge.merging.card import write_card
+from jaxmerge.merging.tokenizer import write_tokenizer
 from jaxmerge.recipe.plan import Plan, make_plan
 from jaxmerge.recipe.schema import load_recipe
 
@@ -46,4 +47,5 @@ def write(plan: Plan, folder: Path, *, force: bool = False, **options: Any) -> N
         copy_companions(source.folder, part)
         if plan.config != source.config:
             write_config(plan.config, part / CONFIG)
+        write_tokenizer(plan, part)
         write_card(plan, part)

@@ -58,7 +58,7 @@ def _write(writer: ShardWriter, name: str, array: np.ndarray) -> None:
 def input_bytes(plan: Plan, tensor: TensorPlan) -> int:
     """Host memory that a tensor's inputs take."""
     elements = int(np.prod(tensor.shape, dtype=np.int64))
-    return sum(elements * plan.itemsize(piece) for piece in dict.fromkeys(tensor.pieces))
+    return sum(elements * plan.itemsize(piece) for piece in (*tensor.donors, *tensor.pieces))
 
 
 def peak_bytes(plan: Plan) -> int:

@@ -29,7 +29,11 @@ class Inputs:
 
 def load(plan: Plan, tensor: TensorPlan, masks: Masks | None = None) -> Inputs:
     """Read and prepare. Raises CheckpointError where an input is NaN, infinite, or too large for the recipe's dtype."""
-    arrays = {piece: _read(plan, piece) for piece in dict.fromkeys(tensor.pieces)}
+    arrays = {piece: _read(plan, piece) for piece in tensor.donors or tensor.pieces}
+    if tensor.donors and plan.vocabulary is not None:
+        donated = {piece.model: array for piece, array in arrays.items()}
+        rows = plan.vocabulary.rows
+        arrays = {piece: rows[piece.model].take(piece.model, donated) for piece in tensor.pieces}
     if tensor.copied:
         _require_equal(plan, tensor, arrays)
         return Inputs(arrays, Prepared())

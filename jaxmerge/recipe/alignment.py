@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from jaxmerge.architectures.registry import ARCHITECTURES
@@ -16,12 +16,14 @@ from jaxmerge.recipe.slices import Slice
 @dataclass(frozen=True)
 class Group:
     """name: of the output tensor. names: of the tensor in each input of `part`, None where an input lacks it.
-    place: where it stands in its slice, 0 for the first layer to 1 for the last; 0 outside the layers."""
+    place: where it stands in its slice, 0 for the first layer to 1 for the last; 0 outside the layers.
+    outside: whether it is in no layer."""
 
     name: str
     part: Slice
     names: tuple[str | None, ...]
     place: Fraction
+    outside: bool = False
 
 
 def groups(
@@ -63,7 +65,7 @@ def _outside(part: Slice, checkpoints: Sequence[Checkpoint], layers: Sequence[La
             if layers[source.model].split(name) is None and is_embedding(name) == before and not BUFFERS.search(name):
                 names[name][i] = name
     for name, own in names.items():
-        yield Group(name, part, tuple(own), Fraction(0))
+        yield Group(name, part, tuple(own), Fraction(0), outside=True)
 
 
 def _drop_tied_head(found: dict[str, Group], checkpoints: Sequence[Checkpoint], like: int) -> None:
@@ -83,18 +85,21 @@ def _drop_tied_head(found: dict[str, Group], checkpoints: Sequence[Checkpoint], 
         del found[HEAD]
         return
     names = [
-        _embedding(checkpoints[source.model]) if name is None and ties else name
+        stand_in(checkpoints[source.model], HEAD) if name is None and ties else name
         for source, name, ties in zip(group.part.inputs, group.names, tied, strict=True)
     ]
-    found[HEAD] = Group(HEAD, group.part, tuple(names), group.place)
+    found[HEAD] = replace(group, names=tuple(names))
 
 
 def _is_tied(checkpoint: Checkpoint) -> bool:
     return checkpoint.config.get("tie_word_embeddings") is True
 
 
-def _embedding(checkpoint: Checkpoint) -> str | None:
-    return next((name for name in checkpoint.tensors if name.endswith("embed_tokens.weight")), None)
+def stand_in(checkpoint: Checkpoint, name: str) -> str | None:
+    """The tensor that a checkpoint has under a name; for the head of a tied one its embedding."""
+    if name in checkpoint.tensors or name != HEAD or not _is_tied(checkpoint):
+        return name if name in checkpoint.tensors else None
+    return next((other for other in checkpoint.tensors if other.endswith("embed_tokens.weight")), None)
 
 
 def require_whole(checkpoint: Checkpoint) -> None:

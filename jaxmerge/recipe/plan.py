@@ -20,11 +20,12 @@ from jaxmerge.documents import Document
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator as find_operator
-from jaxmerge.recipe.alignment import Group, groups, require_whole
-from jaxmerge.recipe.layers import DEPTH_KEYS, find_layers, is_embedding
+from jaxmerge.recipe.alignment import Group, groups, require_whole, stand_in
+from jaxmerge.recipe.layers import DEPTH_KEYS, find_layers
 from jaxmerge.recipe.parameters import check_settings, resolve
 from jaxmerge.recipe.schema import Recipe
 from jaxmerge.recipe.slices import Slice, output_slices, references
+from jaxmerge.recipe.vocabulary import VocabularyPlan, is_vocabulary, plan_vocabulary
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -52,6 +53,7 @@ class TensorPlan:
     sources: tuple[Piece, ...]
     params: Mapping[str, np.ndarray]
     copied: bool = False
+    donors: tuple[Piece, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -59,14 +61,15 @@ class TensorPlan:
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        return self.sources if self.base is None else (self.base, *self.sources)
+        """Base and sources, each once."""
+        return tuple(dict.fromkeys(self.sources if self.base is None else (self.base, *self.sources)))
 
 
 @dataclass(frozen=True)
 class Plan:
     """models, references: the checkpoints and what the recipe calls them. like: the one whose companions the output
     gets. config: the output's config.json. dtype: what inputs are cast to when they are read, None for their own.
-    tensors: in the order of the output. seed: of random masks.
+    tensors: in the order of the output. seed: of random masks. vocabulary: None where the tokenizer is that of `like`.
     """
 
     recipe: Recipe
@@ -79,6 +82,7 @@ class Plan:
     dtype: np.dtype | None
     tensors: tuple[TensorPlan, ...]
     seed: int
+    vocabulary: VocabularyPlan | None
 
     @property
     def nbytes(self) -> int:
@@ -100,10 +104,15 @@ def make_plan(recipe: Recipe, document: Document, *, seed: int | None = None) ->
     layers = [find_layers(model) for model in models]
     parts = output_slices(recipe, document, operator, index, layers)
     like = index[recipe.base_model] if recipe.base_model is not None else parts[0].inputs[0].model
-    dtype, out_dtype = named_dtype(recipe.dtype), named_dtype(recipe.out_dtype)
-    tensors = []
-    for group in groups(parts, models, layers, like):
-        tensors.append(_tensor(group, recipe, document, operator, models, dtype, out_dtype))
+    vocabulary = plan_vocabulary(
+        recipe,
+        document,
+        models,
+        None if recipe.base_model is None else index[recipe.base_model],
+        lambda reference: _folder(reference, document),
+    )
+    build = _Build(recipe, document, operator, models, vocabulary)
+    tensors = tuple(build.tensor(group) for group in groups(parts, models, layers, like))
     own_seed = recipe.jaxmerge.seed if seed is None else seed
     return Plan(
         recipe,
@@ -112,10 +121,11 @@ def make_plan(recipe: Recipe, document: Document, *, seed: int | None = None) ->
         models,
         names,
         like,
-        _config(models, like, parts, tensors),
-        dtype,
-        tuple(tensors),
+        _config(models, like, parts, tensors, vocabulary),
+        named_dtype(recipe.dtype),
+        tensors,
         own_seed or 0,
+        vocabulary,
     )
 
 
@@ -150,7 +160,7 @@ def _open_models(recipe: Recipe, document: Document) -> tuple[dict[str, int], tu
     index: dict[str, int] = {}
     opened: dict[Path, tuple[int, Checkpoint, str]] = {}
     for reference in references(recipe):
-        folder = resolve_reference(reference, relative_to=(Path(), document.file.parent))
+        folder = _folder(reference, document)
         key = folder.resolve()
         if key not in opened:
             opened[key] = (len(opened), Checkpoint.open(folder), reference)
@@ -159,64 +169,96 @@ def _open_models(recipe: Recipe, document: Document) -> tuple[dict[str, int], tu
     return index, tuple(model for _, model, _ in found), tuple(name for _, _, name in found)
 
 
-def _tensor(
-    group: Group,
-    recipe: Recipe,
-    document: Document,
-    operator: Operator,
-    models: Sequence[Checkpoint],
-    dtype: np.dtype | None,
-    out_dtype: np.dtype | None,
-) -> TensorPlan:
-    part = group.part
-    pieces = {i: Piece(i.model, name) for i, name in zip(part.inputs, group.names, strict=True) if name is not None}
-    infos = [models[piece.model].info(piece.name) for piece in pieces.values()]
-    _require_one_shape(group, list(pieces.values()), models)
-    shape = infos[0].shape
-    read = promoted([info.dtype for info in infos])
-    target = out_dtype or dtype or read
-    if not all(is_float(info.dtype) for info in infos):
-        # Counters and tables of indices are not averaged.
-        return TensorPlan(group.name, shape, read, None, tuple(pieces.values()), {}, copied=True)
-    missing = [i for i in part.inputs if i not in pieces]
-    if missing:
-        if operator.copies_singletons and len(pieces) == 1:
-            return TensorPlan(group.name, shape, target, None, tuple(pieces.values()), {}, copied=True)
-        lacking = models[missing[0].model].folder
-        raise CheckpointError(
-            f"{lacking}: tensor '{group.name}' is missing, {infos[0].file.parent} has it; "
-            "merge models of one architecture"
-        )
-    base, sources = part.split(operator)
-    params = resolve(operator, group.name, group.place, sources, part, recipe, document)
-    return TensorPlan(
-        group.name, shape, target, None if base is None else pieces[base], tuple(pieces[i] for i in sources), params
-    )
+def _folder(reference: str, document: Document) -> Path:
+    return resolve_reference(reference, relative_to=(Path(), document.file.parent))
 
 
-def _require_one_shape(group: Group, pieces: Sequence[Piece], models: Sequence[Checkpoint]) -> None:
-    first = models[pieces[0].model].info(pieces[0].name)
-    for piece in pieces[1:]:
-        info = models[piece.model].info(piece.name)
-        if info.shape == first.shape:
-            continue
-        if (is_embedding(group.name) or "head" in group.name) and info.shape[1:] == first.shape[1:]:
-            remedy = "their vocabularies differ; set tokenizer: {source: union} or {source: base}"
-        else:
-            remedy = "merge models of one architecture"
-        raise CheckpointError(
-            f"{models[piece.model].folder}: tensor '{piece.name}' is {list(info.shape)} but "
-            f"{list(first.shape)} in {models[pieces[0].model].folder}; {remedy}"
+@dataclass(frozen=True)
+class _Build:
+    """Makes the plan of one tensor after another."""
+
+    recipe: Recipe
+    document: Document
+    operator: Operator
+    models: tuple[Checkpoint, ...]
+    vocabulary: VocabularyPlan | None
+
+    def tensor(self, group: Group) -> TensorPlan:
+        part = group.part
+        pieces = {i: Piece(i.model, name) for i, name in zip(part.inputs, group.names, strict=True) if name is not None}
+        donors = self._donors(group, tuple(pieces.values()))
+        if not donors:
+            self._require_one_shape(group, tuple(pieces.values()))
+        infos = [self.models[piece.model].info(piece.name) for piece in pieces.values()]
+        shape = infos[0].shape
+        if donors and self.vocabulary is not None:
+            shape = (self.vocabulary.size, *shape[1:])
+        read = promoted([info.dtype for info in infos])
+        if not all(is_float(info.dtype) for info in infos):
+            # Counters and tables of indices are not averaged.
+            return TensorPlan(group.name, shape, read, None, tuple(pieces.values()), {}, copied=True)
+        dtype = named_dtype(self.recipe.out_dtype) or named_dtype(self.recipe.dtype) or read
+        missing = [i for i in part.inputs if i not in pieces]
+        if missing:
+            if self.operator.copies_singletons and len(pieces) == 1:
+                return TensorPlan(
+                    group.name, shape, dtype, None, tuple(pieces.values()), {}, copied=True, donors=donors
+                )
+            raise CheckpointError(
+                f"{self.models[missing[0].model].folder}: tensor '{group.name}' is missing, {infos[0].file.parent} "
+                "has it; merge models of one architecture"
+            )
+        base, sources = part.split(self.operator)
+        params = resolve(self.operator, group.name, group.place, sources, part, self.recipe, self.document)
+        return TensorPlan(
+            group.name,
+            shape,
+            dtype,
+            None if base is None else pieces[base],
+            tuple(pieces[i] for i in sources),
+            params,
+            # Only bytes move.
+            copied=self.operator.name == "passthrough" and params["scale"].item() == 1,
+            donors=donors,
         )
+
+    def _donors(self, group: Group, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        if self.vocabulary is None or not group.outside:
+            return ()
+        if not all(is_vocabulary(group.name, self.models[piece.model], piece.name) for piece in pieces):
+            return ()
+        names = [(i, stand_in(model, group.name)) for i, model in enumerate(self.models)]
+        return tuple(Piece(i, name) for i, name in names if name is not None)
+
+    def _require_one_shape(self, group: Group, pieces: tuple[Piece, ...]) -> None:
+        first = self.models[pieces[0].model].info(pieces[0].name)
+        for piece in pieces[1:]:
+            info = self.models[piece.model].info(piece.name)
+            if info.shape == first.shape:
+                continue
+            if group.outside and info.shape[1:] == first.shape[1:]:
+                remedy = "their vocabularies differ; set tokenizer: {source: union} or {source: base}"
+            else:
+                remedy = "merge models of one architecture"
+            raise CheckpointError(
+                f"{self.models[piece.model].folder}: tensor '{piece.name}' is {list(info.shape)} but "
+                f"{list(first.shape)} in {self.models[pieces[0].model].folder}; {remedy}"
+            )
 
 
 def _config(
-    models: Sequence[Checkpoint], like: int, parts: Sequence[Slice], tensors: Sequence[TensorPlan]
+    models: Sequence[Checkpoint],
+    like: int,
+    parts: Sequence[Slice],
+    tensors: Sequence[TensorPlan],
+    vocabulary: VocabularyPlan | None,
 ) -> dict[str, Any]:
     """The config.json of `like` with depth, lists of a value a layer and dtype as the output has them."""
     source = models[like].config
     floats = {tensor.dtype for tensor in tensors if is_float(tensor.dtype)}
     dtype = max(floats, key=lambda d: sum(t.nbytes for t in tensors if t.dtype == d)) if floats else None
+    if vocabulary is not None:
+        source = changed_config(source, vocab_size=vocabulary.size) | dict(vocabulary.special)
     if all(part.depth is None for part in parts):
         return changed_config(source, dtype=dtype)
     taken = [_layer_source(part, like) for part in parts]

@@ -1,0 +1,38 @@
+"""The merged model's tokenizer: another model's files, added tokens, a chat template."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxmerge.converters.companions import TOKENIZER, copy_companions
+from jaxmerge.recipe.plan import Plan
+from jaxmerge.tokens.vocabulary import FILE
+
+GENERATION = "generation_config.json"
+
+
+def write_tokenizer(plan: Plan, folder: Path) -> None:
+    """Change the companions of the model that the output is like, which `folder` holds, to what the recipe asks for."""
+    vocabulary = plan.vocabulary
+    if vocabulary is None:
+        return
+    if vocabulary.folder != plan.models[plan.like].folder:
+        for pattern in TOKENIZER:
+            for file in folder.glob(pattern):
+                file.unlink()
+        copy_companions(vocabulary.folder, folder, TOKENIZER)
+        _change_json(folder / GENERATION, vocabulary.special)
+    if vocabulary.extended:
+        _write_json(folder / FILE, vocabulary.vocabulary.content)
+
+
+def _change_json(file: Path, entries: Mapping[str, Any]) -> None:
+    """Sets those entries of a JSON object that it has already."""
+    if file.is_file():
+        content = json.loads(file.read_text(encoding="utf-8"))
+        _write_json(file, content | {key: value for key, value in entries.items() if key in content})
+
+
+def _write_json(file: Path, content: object) -> None:
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

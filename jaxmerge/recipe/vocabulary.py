@@ -1,0 +1,110 @@
+"""What a recipe's `tokenizer` asks for: the output's vocabulary and each model's rows in it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxmerge.converters.checkpoint import Checkpoint, read_config
+from jaxmerge.documents import Document, Keys
+from jaxmerge.recipe.schema import Recipe, Tokenizer, TokenSource
+from jaxmerge.tokens.rows import Row, Rows, align
+from jaxmerge.tokens.vocabulary import Vocabulary, union
+
+
+@dataclass(frozen=True)
+class VocabularyPlan:
+    """folder: where the tokenizer's files are copied from. vocabulary: the output's; extended: it has tokens that the
+    tokenizer in `folder` lacks. rows: of each model. size: rows of the output's embedding. special: the entries
+    `*_token_id` that config.json gets."""
+
+    folder: Path
+    vocabulary: Vocabulary = field(repr=False)
+    extended: bool
+    rows: tuple[Rows, ...] = field(repr=False)
+    size: int
+    special: Mapping[str, Any]
+
+
+def plan_vocabulary(
+    recipe: Recipe,
+    document: Document,
+    models: Sequence[Checkpoint],
+    base: int | None,
+    resolve: Callable[[str], Path],
+) -> VocabularyPlan | None:
+    """None where the recipe asks for no tokenizer. resolve: the folder of a reference.
+
+    Raises InputError for a tokenizer that is missing, a token that a model lacks, and a model that is not merged.
+    """
+    wanted = recipe.tokenizer
+    keys: Keys = ("tokenizer",)
+    if recipe.tokenizer_source is not None:
+        wanted, keys = Tokenizer(source=recipe.tokenizer_source), ("tokenizer_source",)
+    if wanted is None:
+        return None
+    vocabularies = [Vocabulary.read(model.folder) for model in models]
+    first = 0 if base is None else base
+    if wanted.source == "base" and base is None:
+        raise document.error(keys, "the tokenizer of the base needs the key 'base_model'")
+    if wanted.source in ("base", "union"):
+        folder, start = models[first].folder, vocabularies[first]
+    else:
+        folder = resolve(wanted.source)
+        start = Vocabulary.read(folder)
+    output = start
+    if wanted.source == "union":
+        output = union([start, *(v for i, v in enumerate(vocabularies) if i != first)])
+    output = output.extended(wanted.tokens, vocabularies)
+    size = -(-output.size // (wanted.pad_to_multiple_of or 1)) * (wanted.pad_to_multiple_of or 1)
+    given: dict[str, tuple[Row, ...]] = {}
+    for token, entry in wanted.tokens.items():
+        if entry.source is not None:
+            at: Keys = (*keys, "tokens", token, "source")
+            given[token] = _row(token, entry.source, document, at, models, vocabularies, resolve)
+    forced = frozenset(token for token, entry in wanted.tokens.items() if entry.force)
+    depths = [_vocabulary_size(model) for model in models]
+    rows = align(output, vocabularies, depths, base, given, forced, size)
+    special = {key: i for key, i in read_config(folder).items() if key.endswith("_token_id")}
+    return VocabularyPlan(folder, output, len(output.ids) > len(start.ids), rows, size, special)
+
+
+def is_vocabulary(name: str, checkpoint: Checkpoint, part: str) -> bool:
+    """Whether the tensor `part` of a model, outside its layers, has a row for each token. name: what the output calls
+    it.
+    """
+    shape = checkpoint.info(part).shape
+    return (
+        bool(shape)
+        and shape[0] == _vocabulary_size(checkpoint)
+        and any(word in name for word in ("embed", "wte", "head"))
+    )
+
+
+def _vocabulary_size(checkpoint: Checkpoint) -> int:
+    config = checkpoint.config
+    parts = [config, *(value for value in config.values() if isinstance(value, dict))]
+    return next((part["vocab_size"] for part in parts if isinstance(part.get("vocab_size"), int)), 0)
+
+
+def _row(
+    token: str,
+    source: TokenSource,
+    document: Document,
+    keys: Keys,
+    models: Sequence[Checkpoint],
+    vocabularies: Sequence[Vocabulary],
+    resolve: Callable[[str], Path],
+) -> tuple[Row, ...]:
+    if source.model is None:
+        return ()
+    folder = resolve(source.model).resolve()
+    model = next((i for i, other in enumerate(models) if other.folder.resolve() == folder), None)
+    if model is None:
+        raise document.error(keys, f"{source.model} is not one of the merged models; name one of them")
+    wanted = token if source.kind == "model" else source.token
+    row = source.token_id if wanted is None else vocabularies[model].ids.get(wanted)
+    if row is None or row >= _vocabulary_size(models[model]):
+        missing = f"token '{wanted}'" if wanted is not None else f"token {source.token_id}"
+        raise document.error(keys, f"{source.model} has no {missing}; name another source")
+    return ((model, row),)
