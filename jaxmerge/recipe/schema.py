@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from jaxmerge.documents import Document, Strict
+from jaxmerge.documents import Document
 from jaxmerge.recipe.settings import Setting, parse_setting
+from jaxmerge.strict import Strict
 
 DTypeName = Literal["bfloat16", "float16", "float32", "float64"]
 

@@ -1,4 +1,4 @@
-"""Merges of models with different vocabularies, against mergekit's; tokens are compared by name, since mergekit's ids of
+"""Merges of models with different vocabularies, against mergekit's. Tokens are compared by name: mergekit's ids of
 added tokens depend on its hash seed."""
 
 import json
