@@ -29,11 +29,12 @@ def command(
         typer.echo(_summary(plan))
         return
 
+    from rich.console import Console
     from rich.progress import Progress
 
     from jaxmerge.merging.merge import write
 
-    with Progress(transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(plan.operator.name, total=plan.nbytes)
         write(plan, out, force=force, progress=lambda done, total: bar.update(task, completed=done))
     typer.echo(f"{out}: {len(plan.tensors)} tensors, {_size(plan.nbytes)}")

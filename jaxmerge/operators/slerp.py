@@ -47,5 +47,6 @@ OPERATOR = Operator(
     prepare,
     needs_base=True,
     max_sources=1,
+    copies_singletons=True,
     paper="Shoemake 1985, Animating Rotation with Quaternion Curves",
 )

@@ -1,9 +1,6 @@
 """Whole merges against what mergekit 0.1.5 made of the same recipes (see ../golden/README.md)."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,13 +116,3 @@ def test_the_config_is_mergekits(case: str, tmp_path: Path) -> None:
     merged(case, tmp_path / "out")
     ours, theirs = (json.loads((f / "config.json").read_text()) for f in (tmp_path / "out", Path(case, "out")))
     assert ours == theirs
-
-
-def test_the_command_writes_what_the_function_writes(tmp_path: Path) -> None:
-    merged("ties", tmp_path / "function")
-    command = [sys.executable, "-P", "-m", "jaxmerge", "merge", "ties/config.yaml", str(tmp_path / "command")]
-    subprocess.run(command, check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
-    names = {p.name for p in (tmp_path / "command").iterdir()}
-    assert names == {"config.json", "generation_config.json", "model.safetensors", "README.md", "mergekit_config.yml"}
-    for name in names:
-        assert (tmp_path / "command" / name).read_bytes() == (tmp_path / "function" / name).read_bytes()

@@ -148,3 +148,16 @@ def test_a_franken_merge_writes_depth_and_layer_lists(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "out" / "config.json").read_text())
     assert written["num_hidden_layers"] == 7
     assert written["layer_types"] == ["kind0", "kind1", "kind1", "kind2", "kind3", "kind4", "kind5"]
+
+
+def test_slerp_copies_a_tensor_that_one_model_has(tmp_path: Path) -> None:
+    for model, names in (("a", "xy"), ("b", "x")):
+        (tmp_path / model).mkdir()
+        save_file({name: np.full((2, 2), 3.0, np.float32) for name in names}, tmp_path / model / "model.safetensors")
+        (tmp_path / model / "config.json").write_text("{}")
+    models = [{"model": str(tmp_path / "a")}, {"model": str(tmp_path / "b")}]
+    recipe = {"merge_method": "slerp", "base_model": str(tmp_path / "b"), "models": models, "parameters": {"t": 0.5}}
+    out = Checkpoint.open(merge(recipe, tmp_path / "out"))
+    assert (out.read("y") == 3).all()
+    with pytest.raises(CheckpointError, match=r"b: tensor 'y' is missing"):
+        merge(linear(tmp_path / "a", tmp_path / "b"), tmp_path / "other")
