@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> int:
     # `--debug` is understood anywhere on the line, before or after the subcommand.
     arguments = [argument for argument in arguments if argument != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
+    warnings.formatwarning = lambda message, *where, **more: f"jaxmerge: warning: {message}\n"
     try:
         return app()(args=arguments, standalone_mode=False) or 0
     except typer.Exit as done:

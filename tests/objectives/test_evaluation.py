@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import jaxmerge
 from jaxmerge.cli.evaluate import command
+from jaxmerge.converters.convert import convert
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.evaluation import Evaluation
 
@@ -27,7 +28,7 @@ CONFIG = """
 objectives:
   - {name: prose, kind: likelihood, data: {test: t.jsonl}, text: "{q}{a}"}
   - {name: reply, kind: likelihood, data: {test: t.jsonl}, prompt: "{q}", answer: "{a}", weight: 3}
-  - {name: speak, kind: generate, data: {test: t.jsonl, search: t.jsonl}, prompt: "{q}", answer: "{a}",
+  - {name: speak, kind: generate, data: {test: t.jsonl}, prompt: "{q}", answer: "{a}",
      metric: "own:length", max_new_tokens: 12}
 """
 
@@ -110,6 +111,12 @@ def test_an_example_scores_the_same_alone(folder: Path, evaluation, monkeypatch)
     monkeypatch.chdir(folder)
     alone = jaxmerge.evaluate("model", [PROSE | {"limit": 1}])
     assert alone.score == pytest.approx(evaluation.objectives["prose"].scored.examples[0, 0], abs=2e-6)
+
+
+def test_a_flax_folder_scores_the_same(folder: Path, evaluation, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    convert(folder / "model", folder / "flax")
+    assert jaxmerge.evaluate("flax", [PROSE]).score == evaluation.objectives["prose"].score
 
 
 def test_bfloat16_comes_close(folder: Path, evaluation, monkeypatch) -> None:

@@ -1,11 +1,13 @@
 """The kinds of objectives, on runners whose answers are known."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxmerge.errors import InputError
+from jaxmerge.tokens.tokenizer import Tokenizer
 
 SUMS = [{"q": "1 + 2 =", "a": " 3"}, {"q": "a b c 4 + 5 =", "a": " 9"}, {"q": "0 + 7 =", "a": " the answer is 7"}]
 GENERATE = {"kind": "generate", "prompt": "{q}", "answer": "{a}", "metric": "last_number", "max_new_tokens": 6}
@@ -145,6 +147,26 @@ def test_few_shot_examples_stand_before_the_prompt(make, fake_runner, words) -> 
     assert objective.split("search").texts[0] == "a = 1\n\nb = 2\n\n1 + 2 ="
     with pytest.raises(InputError, match=r"few_shot.* has 3 examples, fewer than 4"):
         make({"search": SUMS, "few_shot": shots}, **GENERATE, few_shot=4)
+
+
+def test_a_chat_template_makes_turns_of_the_shots(make, fake_runner, byte_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(byte_folder, tmp_path / "chat")
+    (tmp_path / "chat" / "chat_template.jinja").write_text(
+        "<s>{% for m in messages %}<|user|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    tokenizer, seen = Tokenizer.open(tmp_path / "chat"), []
+    runner = fake_runner(1, lambda prompt, model: seen.append(prompt) or [2])
+    splits = {"search": [{"q": "3 + 3 =", "a": " 6"}], "few_shot": [{"q": "1 + 1 =", "a": " 2"}]}
+    chat = {"chat_template": True, "system": "Be brief.", "few_shot": 1}
+    make(splits, tmp_path / "chat", **GENERATE, **chat).score(runner, "search")
+    expected = (
+        "<s><|user|>system: Be brief.<|end|><|user|>user: 1 + 1 =<|end|><|user|>assistant: 2<|end|>"
+        "<|user|>user: 3 + 3 =<|end|>assistant:"
+    )
+    assert seen == [tokenizer.encode(expected, special=False)] and seen[0].count(1) == 1
+    with pytest.raises(InputError, match="no chat template"):
+        make(splits, byte_folder, **GENERATE, **chat)
 
 
 def test_a_metric_of_the_users_own(make, fake_runner, words, tmp_path: Path) -> None:
