@@ -17,6 +17,7 @@ from jaxmerge.errors import CheckpointError, InputError
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+FLAX_MARKER = "jaxmerge.json"
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_json(file: Path) -> Any:
-    """A JSON file of a checkpoint; CheckpointError where it is unreadable or names a key twice."""
+def read_json(file: Path, *, strict: bool = False) -> Any:
+    """A JSON file of a checkpoint; CheckpointError where it is unreadable or, if strict, names a key twice."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+        return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys if strict else None)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
@@ -90,7 +91,7 @@ def read_json(file: Path) -> Any:
 
 
 def _read_sharded(folder: Path, index: Path) -> dict[str, TensorInfo]:
-    content = read_json(index)
+    content = read_json(index, strict=True)
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: has no 'weight_map'; {REMEDY}")
@@ -134,6 +135,8 @@ def _read_bytes(name: str, info: TensorInfo, offset: int, count: int) -> np.ndar
 
 
 def _nothing_to_read(folder: Path) -> str:
+    if (folder / FLAX_MARKER).is_file():
+        return f"{folder}: is a Flax folder; first run: jaxmerge convert {folder} NEW_FOLDER"
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
         return (
             f"{folder}: has pickled weights only, which may run code and are not read; convert them with "

@@ -19,10 +19,10 @@ def convert(
 ) -> str:
     """Convert the model in `src` to `dst` and return what `dst` is: "flax" or "huggingface".
 
-    The direction follows from `src`: a Flax folder has jaxmerge.json. Every tensor keeps its dtype and bits,
-    the other files travel along. One parameter after another is read and written: host memory holds the
-    largest stacked array and a layer's slice of it, and no accelerator is used. Raises InputError where `dst`
-    exists and not `force`, or the disk is full; CheckpointError where `src` is unsound.
+    The direction follows from `src`: a Flax folder has jaxmerge.json. Every tensor keeps its dtype and bits, the other
+    files travel along. One parameter after another is read and written: host memory holds two or three times the
+    largest stacked array (Orbax keeps what it encodes) and not the model, and no accelerator is used.
+    Raises InputError where `dst` exists and not `force`, or the disk is full; CheckpointError where `src` is unsound.
     """
     src, dst = Path(src), Path(dst)
     if src.absolute() == dst.absolute():

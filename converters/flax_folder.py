@@ -17,7 +17,7 @@ from jax import Array
 from jax.sharding import SingleDeviceSharding
 
 from jaxmerge.architectures.table import Parameter, Table
-from jaxmerge.converters.checkpoint import read_config, read_json
+from jaxmerge.converters.checkpoint import FLAX_MARKER, read_config, read_json
 from jaxmerge.converters.companions import ModelFolder, copy_companions
 from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.fit import FLOATS
@@ -26,7 +26,6 @@ from jaxmerge.converters.lazy import AnyParams, LazyArray
 from jaxmerge.converters.output_folder import output_folder
 from jaxmerge.errors import CheckpointError
 
-MARKER = "jaxmerge.json"
 PARAMS = "params"
 VERSION = 1
 
@@ -44,17 +43,19 @@ class FlaxFolder:
         """Read config and metadata. CheckpointError where the folder is not a complete Flax folder."""
         folder = Path(folder)
         config = read_config(folder)
-        marker = read_json(folder / MARKER)
+        marker = read_json(folder / FLAX_MARKER)
         version = marker.get("version") if isinstance(marker, dict) else None
         if version != VERSION:
-            raise CheckpointError(f"{folder / MARKER}: version is {version!r}, not {VERSION}; convert the model again")
+            raise CheckpointError(
+                f"{folder / FLAX_MARKER}: version is {version!r}, not {VERSION}; convert the model again"
+            )
         from jaxmerge.converters import orbax_store
 
         return cls(folder, config, orbax_store.shapes(folder / PARAMS))
 
 
 def is_flax_folder(folder: Path) -> bool:
-    return (folder / MARKER).is_file()
+    return (folder / FLAX_MARKER).is_file()
 
 
 def save(params: AnyParams, folder: Path, *, like: ModelFolder, force: bool = False) -> None:
@@ -66,7 +67,7 @@ def save(params: AnyParams, folder: Path, *, like: ModelFolder, force: bool = Fa
         copy_companions(like.folder, part)
         dtypes = sorted({np.dtype(array.dtype).name for array in params.values()})
         marker = {"format": "flax", "version": VERSION, "dtype": dtypes[0] if len(dtypes) == 1 else dtypes}
-        (part / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+        (part / FLAX_MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
 
 
 def require_fit(source: FlaxFolder, table: Table) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ class LazyArrayHandler(ocp.type_handlers.NumpyHandler):
 def save(params: AnyParams, folder: Path) -> None:
     """Write the arrays; complete when it returns. OSError where the disk is full."""
     try:
-        with _checkpointer() as checkpointer:
+        with _quiet(), _checkpointer() as checkpointer:
             chunks = ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES)
             save_args = dict.fromkeys(params, chunks)
             checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(dict(params), save_args=save_args))
@@ -51,7 +52,7 @@ def save(params: AnyParams, folder: Path) -> None:
 
 def shapes(folder: Path) -> Shapes:
     """Shape and dtype of every array by name, from the metadata."""
-    with _failures_named(folder):
+    with _failures_named(folder), _quiet():
         metadata = ocp.PyTreeCheckpointHandler().metadata(folder.absolute()).tree
         return {name: jax.ShapeDtypeStruct(info.shape, info.dtype) for name, info in metadata.items()}
 
@@ -68,7 +69,7 @@ def read_array(folder: Path, name: str, shape: jax.ShapeDtypeStruct) -> np.ndarr
 
 def _restore(folder: Path, name: str, shape: jax.ShapeDtypeStruct, how: ocp.RestoreArgs) -> Any:
     wanted = ocp.args.PyTreeRestore(item={name: shape}, restore_args={name: how}, partial_restore=True)
-    with _failures_named(folder), _checkpointer() as checkpointer:
+    with _failures_named(folder, name), _quiet(), _checkpointer() as checkpointer:
         return checkpointer.restore(folder.absolute(), args=wanted)[name]
 
 
@@ -83,10 +84,23 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 @contextmanager
-def _failures_named(folder: Path) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """Without Orbax's own log, which prints the traceback of an error that it raises as well."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def _failures_named(folder: Path, name: str = "") -> Iterator[None]:
     """What Orbax and its storage raise on files that are missing or corrupt, in one line."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"parameter '{name}' " if name else ""
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-        raise CheckpointError(f"{folder}: cannot be read ({reason}); convert the model again") from error
+        raise CheckpointError(f"{folder}: {what}cannot be read ({reason}); convert the model again") from error

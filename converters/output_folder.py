@@ -1,14 +1,16 @@
 """Folders that appear complete or not at all."""
 
-import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxmerge.errors import InputError
+from jaxmerge.errors import InputError, JaxmergeError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def require_absent(folder: Path, *, force: bool) -> None:
@@ -25,23 +27,31 @@ def require_absent(folder: Path, *, force: bool) -> None:
 def output_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
     """An empty folder beside `folder` that takes its name when the block ends well, else it is removed.
 
-    With `force` an existing folder is replaced, at the end only. A full disk is an InputError naming the
-    folder.
+    With `force` an existing folder is replaced, at the end only. InputError naming the folder where it exists, cannot
+    be written, or the disk is full.
     """
     folder = Path(os.path.abspath(folder))
+    part, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
+    # What a run left that was killed: half an output, or the folder it was about to replace.
+    if old.exists() and not folder.exists():
+        old.rename(folder)
     require_absent(folder, force=force)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with full_disk_named(folder):
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            part.mkdir()
-        except PermissionError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); name another") from error
+            _remove(part)
+            part.mkdir(parents=True)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); name another output") from error
         try:
             yield part
-            _put_in_place(part, folder)
+            _put_in_place(part, folder, old)
+        except JaxmergeError as error:
+            # The user knows the folder by its final name.
+            raise type(error)(str(error).replace(str(part), str(folder))) from error
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            _remove(part)
 
 
 @contextmanager
@@ -50,22 +60,30 @@ def full_disk_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise InputError(f"{folder}: no space left on the device; free some") from error
         raise
 
 
-def _put_in_place(part: Path, folder: Path) -> None:
+def _put_in_place(part: Path, folder: Path, old: Path) -> None:
     if not folder.exists():
         part.rename(folder)
         return
     # Two renames: a folder that is not empty cannot be replaced by one.
-    old = part.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
     folder.rename(old)
     try:
         part.rename(folder)
     except BaseException:
-        with contextlib.suppress(OSError):
-            old.rename(folder)
+        old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which the threads of a write that failed may still be writing."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)

@@ -36,15 +36,16 @@ def _show(result: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
     everything = [result["base"], *result["models"]] if result["base"] else result["models"]
-    names = [f"{entry['model']} (base)" if entry is result["base"] else entry["model"] for entry in everything]
+    short = _short([entry["model"] for entry in everything])
+    names = [short[entry["model"]] + (" (base)" if entry is result["base"] else "") for entry in everything]
     table = Table("", *names, title="Models")
     for label, value in FACTS.items():
         table.add_row(label, *(value(entry) for entry in everything))
     console.print(table)
     if result["deltas"]:
-        _show_deltas(result["deltas"], console)
+        _show_deltas(result["deltas"], short, console)
     if result["kinship"]:
-        _show_kinship(result["kinship"], console)
+        _show_kinship(result["kinship"], short, console)
     if len(everything) > 1:
         console.print("They can be merged." if result["mergeable"] else "They cannot be merged:", style="bold")
     for line in (*result["differences"], *result["notes"]):
@@ -65,10 +66,10 @@ FACTS: dict[str, Any] = {
 }
 
 
-def _show_deltas(deltas: list[dict[str, Any]], console: "Console") -> None:
+def _show_deltas(deltas: list[dict[str, Any]], short: dict[str, str], console: "Console") -> None:
     from rich.table import Table
 
-    table = Table("group", *(entry["model"] for entry in deltas), title="Deltas: norm (mean of absolute values)")
+    table = Table("group", *(short[entry["model"]] for entry in deltas), title="Deltas: norm (mean of absolute values)")
     groups = {"total": None} | dict.fromkeys(deltas[0]["groups"])
     for group in groups:
         parts = [entry["total"] if group == "total" else entry["groups"][group] for entry in deltas]
@@ -76,14 +77,21 @@ def _show_deltas(deltas: list[dict[str, Any]], console: "Console") -> None:
     console.print(table)
 
 
-def _show_kinship(kinship: dict[str, Any], console: "Console") -> None:
+def _show_kinship(kinship: dict[str, Any], short: dict[str, str], console: "Console") -> None:
     from rich.table import Table
 
+    names = [short[ref] for ref in kinship["models"]]
     for measure in ("pearson", "cosine", "euclidean"):
-        table = Table("", *kinship["models"], title=f"Kinship: {measure}")
-        for name, row in zip(kinship["models"], kinship[measure], strict=True):
+        table = Table("", *names, title=f"Kinship: {measure}")
+        for name, row in zip(names, kinship[measure], strict=True):
             table.add_row(name, *map(_number, row))
         console.print(table)
+
+
+def _short(refs: list[str]) -> dict[str, str]:
+    """Each ref's last part, where that tells them apart."""
+    last = {ref: ref.rstrip("/").rsplit("/", 1)[-1] for ref in refs}
+    return last if len(set(last.values())) == len(last) else {ref: ref for ref in refs}
 
 
 def _number(value: float | None) -> str:

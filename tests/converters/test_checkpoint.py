@@ -109,7 +109,7 @@ def test_missing_folder_and_file_are_the_users_input(tmp_path):
 def test_config(tmp_path, single):
     (tmp_path / "bare").mkdir()
     refused(tmp_path / "bare", "no config.json")
-    for text in ["{", "[]", '{"a": 1, "a": 2}', "\x00"]:
+    for text in ["{", "[]", "\x00"]:
         (single / "config.json").write_text(text)
         refused(single, "config.json")
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmerge.converters import flax_folder
+from jaxmerge.converters import flax_folder, orbax_store
+from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.convert import convert
 from jaxmerge.converters.flax_folder import FlaxFolder
 from jaxmerge.converters.model import load_model
@@ -98,6 +99,20 @@ def test_a_refused_source_leaves_nothing(make_checkpoint, tmp_path, change):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_full_disk_is_one_line_that_names_the_output(make_checkpoint, tmp_path, monkeypatch):
+    """Orbax's storage reports a full disk as a ValueError."""
+    message = "RESOURCE_EXHAUSTED: Failed to write 5 bytes: No space left on device [os_error_code='28']"
+
+    async def full(*args, **options):
+        raise ValueError(message)
+
+    monkeypatch.setattr(orbax_store.LazyArrayHandler, "serialize", full)
+    with pytest.raises(InputError, match="no space left") as caught:
+        convert(make_checkpoint(), tmp_path / "out")
+    assert str(tmp_path / "out") in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_flax_folders_load_as_their_source_does(make_checkpoint, tmp_path, dtype, same_bits):
     source = make_checkpoint(dtype=dtype)
@@ -109,6 +124,12 @@ def test_flax_folders_load_as_their_source_does(make_checkpoint, tmp_path, dtype
             {path: np.asarray(array) for path, array in a.params.items()},
             {path: np.asarray(array) for path, array in b.params.items()},
         )
+
+
+def test_a_flax_folder_is_no_hugging_face_checkpoint(make_checkpoint, tmp_path):
+    convert(make_checkpoint(), tmp_path / "flax")
+    with pytest.raises(CheckpointError, match=r"Flax folder.*jaxmerge convert"):
+        Checkpoint.open(tmp_path / "flax")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -140,7 +161,7 @@ def test_flax_folders_that_are_unsound(make_checkpoint, tmp_path):
     refused(lambda folder: (folder / "jaxmerge.json").write_text("["), "jaxmerge.json", "JSON")
     refused(lambda folder: shutil.rmtree(folder / "params"), "params")
     refused(emptied("params/_METADATA"), "params")
-    refused(emptied("params/**/d/*"), "params")
+    refused(emptied("params/**/d/*"), "params", "parameter 'embed_tokens.weight' cannot be read")
     refused(config(vocab_size=50), "embed_tokens.weight", "[50, 16]")
     refused(config(num_hidden_layers=4), "layers.")
     refused(config(attention_bias=True), "q_proj.bias", "missing")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.config_changes import changed_config
-from jaxmerge.converters.hf import load_params, save_params
+from jaxmerge.converters.hf import load_params, read_parameter, save_params
 from jaxmerge.converters.model import layout_of, load_model
 from jaxmerge.errors import CheckpointError, InputError
 
@@ -239,6 +240,21 @@ def test_what_transformers_wrote_and_what_it_reads(tmp_path, read_all, same_bits
     assert again.dtype == torch.bfloat16
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in theirs.state_dict().items())
+
+
+def test_reading_holds_the_stacked_array_and_slices_of_one_layer(make_checkpoint):
+    source = Checkpoint.open(make_checkpoint(num_hidden_layers=40, hidden_size=64, intermediate_size=1024))
+    _, table = layout_of(source)
+    parameter = table["layers.mlp.up_proj.weight"]
+    for dtype, itemsize in [(None, 4), (ml_dtypes.bfloat16, 2)]:
+        tracemalloc.start()
+        array = read_parameter(source, table, parameter, dtype)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        layer = 1024 * 64
+        assert array.nbytes == 40 * layer * itemsize
+        # The slice as read, as cast, and the block that is checked for NaN.
+        assert peak <= array.nbytes + layer * (4 + itemsize + 4)
 
 
 def test_one_compilation_for_each_shape_and_not_for_each_layer(make_checkpoint, tmp_path):

@@ -143,6 +143,34 @@ def test_output_folder_appears_at_the_end_only(tmp_path):
     assert (target / "file").read_text() == "x" and len(list(target.parent.iterdir())) == 1
 
 
+def test_what_a_killed_run_left_is_taken_care_of(tmp_path):
+    (tmp_path / ".out.tmp").mkdir()
+    (tmp_path / ".out.tmp" / "half").write_text("")
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.old" / "replaced").write_text("")
+    with pytest.raises(InputError, match="--force"), output_folder(tmp_path / "out"):
+        raise AssertionError("not reached")
+    assert (tmp_path / "out" / "replaced").exists()
+    with output_folder(tmp_path / "out", force=True) as part:
+        (part / "new").write_text("")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["new"]
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_errors_name_the_output_and_not_the_folder_it_is_prepared_in(tmp_path):
+    with pytest.raises(InputError) as caught, output_folder(tmp_path / "out") as part:
+        write(part, {"a": np.ones(3, np.float32)})
+        raise InputError(f"{part}: no space left")
+    assert str(caught.value) == f"{tmp_path / 'out'}: no space left"
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"out: cannot be written"), output_folder(tmp_path / "file" / "out"):
+        raise AssertionError("not reached")
+
+
 def test_output_folder_is_not_replaced_unless_forced(tmp_path):
     (tmp_path / "old").write_text("")
     with pytest.raises(InputError, match="--force"), output_folder(tmp_path):
