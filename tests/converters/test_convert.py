@@ -161,7 +161,7 @@ def test_flax_folders_that_are_unsound(make_checkpoint, tmp_path):
     refused(lambda folder: (folder / "jaxmerge.json").write_text("["), "jaxmerge.json", "JSON")
     refused(lambda folder: shutil.rmtree(folder / "params"), "params")
     refused(emptied("params/_METADATA"), "params")
-    refused(emptied("params/**/d/*"), "params", "parameter 'embed_tokens.weight' cannot be read")
+    refused(emptied("params/**/d/*"), "params", "cannot be read")
     refused(config(vocab_size=50), "embed_tokens.weight", "[50, 16]")
     refused(config(num_hidden_layers=4), "layers.")
     refused(config(attention_bias=True), "q_proj.bias", "missing")
