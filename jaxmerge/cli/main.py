@@ -52,7 +52,7 @@ def run() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command and give back its exit code: 0 done, 1 our defect, 2 wrong input, 3 bad checkpoint, 75 interrupted."""
+    """Run one command and give its exit code: 0 done, 1 defect, 2 wrong input, 3 bad checkpoint, 75 interrupted."""
     debug = "--debug" in arguments
     # `--debug` is understood anywhere on the line, before or after the subcommand.
     arguments = [argument for argument in arguments if argument != "--debug"]

@@ -100,7 +100,11 @@ class Tokenizer:
             backend = getattr(self._transformers, "backend_tokenizer", None)
         if type(getattr(backend, "decoder", None)).__name__ != "ByteLevel":
             return ()
-        return tuple(i for i in sorted(backend.get_vocab().values()) if self.decode([i]).startswith(text))
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        # The vocabulary spells bytes as characters of its own.
+        [(spelt, _)] = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+        return tuple(sorted(i for token, i in backend.get_vocab().items() if token.startswith(spelt)))
 
     @cached_property
     def affixes(self) -> tuple[int, int]:

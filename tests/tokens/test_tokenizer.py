@@ -115,7 +115,10 @@ def test_affixes(byte_folder: Path, word_folder: Path, ending_folder: Path) -> N
 def test_tokens_that_begin_with_a_text(byte_folder: Path, word_folder: Path) -> None:
     tokenizer = Tokenizer.open(byte_folder)
     found = tokenizer.beginning_with("\n")
-    assert found and all(tokenizer.decode([i])[0] == "\n" for i in found)
+    assert found == tuple(i for i in range(tokenizer.size) if tokenizer.decode([i]).startswith("\n"))
+    assert tokenizer.beginning_with("答え") == tuple(
+        i for i in range(tokenizer.size) if tokenizer.decode([i]).startswith("答え")
+    )
     assert tokenizer.encode("\n", special=False)[0] in found
     assert Tokenizer.open(word_folder).beginning_with("a") == ()
 
