@@ -127,6 +127,9 @@ class Own(Strict):
     scores: dict[str, Any] = Field(default_factory=dict)
     candidate: str | None = None
     scales: list[float] | None = None
+    experts: list[str] | None = None
+    groups: list[str] | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class Recipe(Strict):

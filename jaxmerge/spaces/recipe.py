@@ -41,8 +41,6 @@ def recipe(
     written: dict[str, Any] = {"merge_method": operator.name}
     if operator.needs_base:
         written["base_model"] = base
-        if operator.base_is_source:
-            sources.insert(0, {"model": base})
     written["models"] = sources
     if shared:
         written["parameters"] = shared

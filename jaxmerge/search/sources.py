@@ -1,0 +1,93 @@
+"""The models of an evolve config: found, opened and held against one another before a weight is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxmerge.architectures.config import DecoderConfig
+from jaxmerge.architectures.table import Table
+from jaxmerge.converters.checkpoint import Checkpoint
+from jaxmerge.converters.fit import require_fit
+from jaxmerge.converters.model import layout_of, open_model
+from jaxmerge.converters.reference import resolve
+from jaxmerge.errors import CheckpointError, InputError
+from jaxmerge.search.config import BASE, EvolveConfig
+
+
+@dataclass(frozen=True)
+class Models:
+    """config, table: of the base, or of the first expert; all models fit them.
+    references: how a recipe names each model: an absolute path for a folder, else the hub id as it was given."""
+
+    experts: dict[str, Checkpoint]
+    base: Checkpoint | None
+    tokenizer: Path
+    config: DecoderConfig
+    table: Table
+    references: dict[str, str]
+
+    @property
+    def like(self) -> Checkpoint:
+        """The model whose config.json and generation config a merge takes along."""
+        return self.base if self.base is not None else next(iter(self.experts.values()))
+
+
+def open_models(config: EvolveConfig) -> Models:
+    """Raises InputError for a reference that leads nowhere, CheckpointError for models that do not fit each other."""
+    references: dict[str, str] = {}
+
+    def opened(name: str, ref: str, key: str) -> Checkpoint:
+        folder = _resolved(ref, config.folder, key)
+        local = (config.folder / Path(ref).expanduser()).exists()
+        references[name] = str(folder.resolve()) if local else ref
+        source = open_model(folder)
+        if not isinstance(source, Checkpoint):
+            raise InputError(f"{key}: {folder} is a Flax folder; jaxmerge convert makes it a Hugging Face folder")
+        return source
+
+    experts = {name: opened(name, ref, f"models.{name}") for name, ref in config.models.items()}
+    base = opened(BASE, config.base, "base") if config.base is not None else None
+    first = base if base is not None else next(iter(experts.values()))
+    decoder, table = layout_of(first)
+    for name, source in experts.items():
+        _require_same_layout(name, source, first, decoder, table)
+    for source in (first, *experts.values()):
+        require_fit(source, table)
+    if config.tokenizer == BASE:
+        tokenizer = first.folder
+    elif config.tokenizer in experts:
+        tokenizer = experts[config.tokenizer].folder
+    else:
+        tokenizer = _resolved(config.tokenizer, config.folder, "tokenizer")
+    return Models(experts, base, tokenizer, decoder, table, references)
+
+
+def _resolved(ref: str, folder: Path, key: str) -> Path:
+    try:
+        return resolve(ref, relative_to=[folder])
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
+
+
+def _require_same_layout(
+    name: str, source: Checkpoint, first: Checkpoint, expected: DecoderConfig, table: Table
+) -> None:
+    config, _ = layout_of(source)
+    for key, label in (
+        ("num_layers", "num_hidden_layers"),
+        ("vocab_size", "vocab_size"),
+        ("hidden_size", "hidden_size"),
+        ("intermediate_size", "intermediate_size"),
+        ("num_heads", "num_attention_heads"),
+        ("num_kv_heads", "num_key_value_heads"),
+        ("head_dim", "head_dim"),
+        ("tie_embeddings", "tie_word_embeddings"),
+    ):
+        mine, theirs = getattr(config, key), getattr(expected, key)
+        if mine != theirs:
+            raise CheckpointError(
+                f"models.{name}: {source.folder}: {label} is {mine}, but {theirs} in {first.folder}; models that are "
+                "merged in parameter space must have the same shapes"
+            )
+    if set(source.tensors) < set(table.names()):
+        missing = min(set(table.names()) - set(source.tensors))
+        raise CheckpointError(f"models.{name}: {source.folder}: tensor '{missing}' is missing")
