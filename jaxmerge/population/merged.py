@@ -1,11 +1,11 @@
 """Weights that are merged at the moment the forward pass asks for them.
 
-One merged layer is alive at a time. Each tensor is merged in float32 by the operator that also writes the exported model,
-and rounded once to the dtype of the forward pass, so what is scored is what is exported.
+One merged layer is alive at a time. Each tensor is merged in float32 by the operator that also writes the exported
+model, and rounded once to the dtype of the forward pass, so what is scored is what is exported.
 
-The form matters: the bank is closed over by the layer loop, each source is cut by the dynamic layer index first, and the
-operator is applied tensor by tensor, so that XLA makes one fused loop of each merge (1.02x the plain forward; other forms
-took 1.4x to 3.7x, see benchmarks/candidate.py).
+The form matters: the bank is closed over by the layer loop, each source is cut by the dynamic layer index first, and
+the operator is applied tensor by tensor, so that XLA makes one fused loop of each merge (benchmarks/candidate.py
+measures it; other forms took 1.4x to 3.7x a plain forward pass).
 """
 
 from collections.abc import Callable

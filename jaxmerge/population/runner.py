@@ -12,7 +12,7 @@ from jaxmerge.population.bank import Bank, Statistics
 from jaxmerge.population.programs import Rows, Shape, continuations, likelihoods
 from jaxmerge.runtime.mesh import POP, replicated
 
-# Tokens of one micro-batch. Merging a layer is paid once a micro-batch, so it must not be small; activations grow with it.
+# Tokens of one micro-batch. A layer is merged once a micro-batch, so it must not be small; activations grow with it.
 MICRO_TOKENS = 16_384
 # Batches kept on the devices. Drawn samples make a new one every generation.
 KEPT_BATCHES = 16

@@ -233,7 +233,7 @@ class ParameterEngine:
             return load_params(checkpoint, table, self._dtype)
         if self._bank is None:
             self.load()
-        chosen, values, groups, experts = self._assignment(candidate)
+        chosen, values, groups, _ = self._assignment(candidate)
         if not isinstance(candidate, Untuned):
             assert self._programs is not None
             programs = self._programs

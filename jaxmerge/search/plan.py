@@ -1,7 +1,7 @@
 """What a search will need, before a weight is read: memory and time, estimated from sizes."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ _PROBE = 1024
 def memory_and_time(
     models: Models, objectives: Sequence[Objective], dtype: np.dtype, *, block: int, chunk: int
 ) -> dict[str, str]:
-    """Lines of a dry run, by name. Time counts two flops a parameter and token, at the speed of a matmul measured now."""
+    """Lines of a dry run, by name. Time: two flops a parameter and token, at the speed of a matmul measured now."""
     table = models.table
     sizes = {parameter.path: int(np.prod(table.shape(parameter))) for parameter in table}
     total = sum(sizes.values())

@@ -1,8 +1,8 @@
 """A candidate as a mergekit recipe.
 
 Each group's values are written with filters (substrings of tensor names, the first that matches counts), not as
-gradients over layers: an interpolated gradient does not give back the same numbers. A float32 is written as the shortest
-decimal that reads back to it.
+gradients over layers: an interpolated gradient does not give back the same numbers. A float32 is written as the
+shortest decimal that reads back to it.
 """
 
 from typing import Any

@@ -41,7 +41,10 @@ def test_a_candidates_weights_are_those_of_the_merge_tensor_by_tensor(name: str,
     values = one(some_values(space, 1), 0)
     params = merged(programs, values)
     base, experts = checkpoints(dtype)
-    for path, tensor in [("layers.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"), ("norm.weight", "model.norm.weight")]:
+    for path, tensor in [
+        ("layers.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"),
+        ("norm.weight", "model.norm.weight"),
+    ]:
         group = np.atleast_1d(space.groups.members[path])[1 if "layers" in path else 0]
         expected = merge_tensor(
             space.operator,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jaxmerge.search.resolved import read_config
 from tiny_world import write_world
 
 from jaxmerge.converters.checkpoint import Checkpoint
@@ -14,7 +15,6 @@ from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import score_all
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.parameter_engine import ParameterEngine
-from jaxmerge.search.resolved import read_config
 
 
 def engine_of(path: Path) -> ParameterEngine:
@@ -65,7 +65,7 @@ def test_the_exported_model_scores_what_was_recorded_and_the_recipe_gives_it_aga
 def test_untuned_merges_and_parents_are_measured(tmp_path: Path) -> None:
     engine = engine_of(write_world(tmp_path))
     parent = engine.measure(Untuned("a", None, ("a",)), "test")
-    weights = np.zeros((5, 2), np.float32) + [1, 0]
+    weights = np.tile([1.0, 0.0], (5, 1))
     same = engine.measure(engine._space.encode({"weight": weights}), "test")
     assert parent.examples["copy"].shape == (6,)
     np.testing.assert_allclose(parent.examples["copy"], same.examples["copy"], atol=1e-4)

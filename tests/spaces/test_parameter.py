@@ -30,9 +30,16 @@ TABLE = Table(
         ({"block": 3}, ("embed_tokens", "layers.0-2", "layers.3", "norm", "lm_head")),
         (
             {"block": 2, "filters": ["mlp"]},
-            ("embed_tokens", "layers.0-1.other", "layers.0-1.mlp", "layers.2-3.other", "layers.2-3.mlp", "norm", "lm_head"),
+            (
+                "embed_tokens",
+                *("layers.0-1.other", "layers.0-1.mlp", "layers.2-3.other", "layers.2-3.mlp"),
+                *("norm", "lm_head"),
+            ),
         ),
-        ({"filters": ["self_attn", "mlp"]}, ("embed_tokens", "layers.0-3.self_attn", "layers.0-3.mlp", "norm", "lm_head")),
+        (
+            {"filters": ["self_attn", "mlp"]},
+            ("embed_tokens", "layers.0-3.self_attn", "layers.0-3.mlp", "norm", "lm_head"),
+        ),
     ],
 )
 def test_granularity_divides_the_model_into_named_groups(granularity: object, names: tuple[str, ...]) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import tokenizers
+from miniature import CONFIG, InMemory, checkpoints
 from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 from tokenizers import models, pre_tokenizers
-
-from miniature import CONFIG, InMemory, checkpoints
 
 WORDS = [f"w{i}" for i in range(4, 37)]
 
