@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, ShardWriter
 from jaxmerge.merging.tensor import TILE, Inputs, Masks, load, merge
-from jaxmerge.recipe.plan import Plan, TensorPlan
+from jaxmerge.recipe.plan import Plan
+from jaxmerge.recipe.tensors import TensorPlan
 
 # Inputs of two tensors are held at once only if they are smaller than this together.
 AHEAD = 1 << 30

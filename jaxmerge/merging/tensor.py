@@ -11,7 +11,9 @@ from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.operators.arithmetic import storable
 from jaxmerge.operators.interface import Prepared, Request, Sources
 from jaxmerge.operators.whole_tensor import merge_tile
-from jaxmerge.recipe.plan import Piece, Plan, TensorPlan, is_float
+from jaxmerge.recipe.dtypes import is_float
+from jaxmerge.recipe.plan import Plan
+from jaxmerge.recipe.tensors import Piece, TensorPlan
 
 # Elements of a source that are widened to float32 at once: 64 MiB.
 TILE = 1 << 24

@@ -7,6 +7,8 @@ from typing import Any
 
 from jaxmerge.converters.companions import TOKENIZER, copy_companions
 from jaxmerge.recipe.plan import Plan
+from jaxmerge.recipe.vocabulary import VocabularyPlan
+from jaxmerge.tokens.chat_template import write_chat_template
 from jaxmerge.tokens.vocabulary import FILE
 
 GENERATION = "generation_config.json"
@@ -14,10 +16,14 @@ GENERATION = "generation_config.json"
 
 def write_tokenizer(plan: Plan, folder: Path) -> None:
     """Change the companions of the model that the output is like, which `folder` holds, to what the recipe asks for."""
-    vocabulary = plan.vocabulary
-    if vocabulary is None:
-        return
-    if vocabulary.folder != plan.models[plan.like].folder:
+    if plan.vocabulary is not None:
+        _write_vocabulary(plan.vocabulary, plan.models[plan.like].folder, folder)
+    if plan.chat_template is not None:
+        write_chat_template(folder, plan.chat_template)
+
+
+def _write_vocabulary(vocabulary: VocabularyPlan, present: Path, folder: Path) -> None:
+    if vocabulary.folder != present:
         for pattern in TOKENIZER:
             for file in folder.glob(pattern):
                 file.unlink()

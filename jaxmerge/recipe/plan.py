@@ -1,68 +1,32 @@
-"""The resolved plan of a merge: every output tensor with its inputs, parameters, shape and dtypes.
+"""The resolved plan of a merge: models, output tensors, config, tokenizer.
 
 Building it reads configs and headers only. All that can be wrong with a recipe or with models that do not fit each
 other is found here, before time is spent.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.config_changes import changed_config
 from jaxmerge.converters.reference import resolve as resolve_reference
 from jaxmerge.documents import Document
-from jaxmerge.errors import CheckpointError, InputError
+from jaxmerge.errors import InputError
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator as find_operator
-from jaxmerge.recipe.alignment import Group, groups, require_whole, stand_in
+from jaxmerge.recipe.alignment import groups, require_whole
+from jaxmerge.recipe.dtypes import is_float, named_dtype
 from jaxmerge.recipe.layers import DEPTH_KEYS, find_layers
-from jaxmerge.recipe.parameters import check_settings, resolve
+from jaxmerge.recipe.parameters import check_settings
 from jaxmerge.recipe.schema import Recipe
 from jaxmerge.recipe.slices import Slice, output_slices, references
-from jaxmerge.recipe.vocabulary import VocabularyPlan, is_vocabulary, plan_vocabulary
-
-FLOAT32 = np.dtype(np.float32)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A tensor of one of the plan's models. model: its index."""
-
-    model: int
-    name: str
-
-
-@dataclass(frozen=True)
-class TensorPlan:
-    """One output tensor.
-
-    base: what the operator gets as base; sources: what it merges. params: float64, `[K]` for one per source, else
-    scalars. dtype: of the output. copied: the first source is the result as it is; further sources must equal it.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    base: Piece | None
-    sources: tuple[Piece, ...]
-    params: Mapping[str, np.ndarray]
-    copied: bool = False
-    donors: tuple[Piece, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """Base and sources, each once."""
-        return tuple(dict.fromkeys(self.sources if self.base is None else (self.base, *self.sources)))
+from jaxmerge.recipe.tensors import Piece, TensorPlan, TensorPlanner
+from jaxmerge.recipe.vocabulary import VocabularyPlan, plan_vocabulary
+from jaxmerge.tokens.chat_template import choose_chat_template
 
 
 @dataclass(frozen=True)
@@ -70,6 +34,7 @@ class Plan:
     """models, references: the checkpoints and what the recipe calls them. like: the one whose companions the output
     gets. config: the output's config.json. dtype: what inputs are cast to when they are read, None for their own.
     tensors: in the order of the output. seed: of random masks. vocabulary: None where the tokenizer is that of `like`.
+    chat_template: None where the tokenizer's own stays.
     """
 
     recipe: Recipe
@@ -83,6 +48,7 @@ class Plan:
     tensors: tuple[TensorPlan, ...]
     seed: int
     vocabulary: VocabularyPlan | None
+    chat_template: str | None
 
     @property
     def nbytes(self) -> int:
@@ -111,8 +77,9 @@ def make_plan(recipe: Recipe, document: Document, *, seed: int | None = None) ->
         None if recipe.base_model is None else index[recipe.base_model],
         lambda reference: _folder(reference, document),
     )
-    build = _Build(recipe, document, operator, models, vocabulary)
-    tensors = tuple(build.tensor(group) for group in groups(parts, models, layers, like))
+    chat_template = _chat_template(recipe, document, models)
+    planner = TensorPlanner(recipe, document, operator, models, vocabulary)
+    tensors = tuple(planner.tensor(group) for group in groups(parts, models, layers, like))
     own_seed = recipe.jaxmerge.seed if seed is None else seed
     return Plan(
         recipe,
@@ -126,26 +93,17 @@ def make_plan(recipe: Recipe, document: Document, *, seed: int | None = None) ->
         tensors,
         own_seed or 0,
         vocabulary,
+        chat_template,
     )
 
 
-def named_dtype(name: str | None) -> np.dtype | None:
-    if name is None:
+def _chat_template(recipe: Recipe, document: Document, models: Sequence[Checkpoint]) -> str | None:
+    if recipe.chat_template is None:
         return None
-    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
-
-
-def promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
-    """The smallest dtype that holds all: float32 for bfloat16 with float16."""
-    result = dtypes[0]
-    for dtype in dtypes[1:]:
-        narrow = {result.itemsize, dtype.itemsize} == {2} and result != dtype
-        result = FLOAT32 if narrow else np.promote_types(result, dtype)
-    return result
-
-
-def is_float(dtype: np.dtype) -> bool:
-    return dtype.kind == "f" or dtype == ml_dtypes.bfloat16
+    try:
+        return choose_chat_template(recipe.chat_template, [model.folder for model in models])
+    except InputError as error:
+        raise document.error(("chat_template",), str(error)) from None
 
 
 def _operator(recipe: Recipe, document: Document) -> Operator:
@@ -173,79 +131,6 @@ def _folder(reference: str, document: Document) -> Path:
     return resolve_reference(reference, relative_to=(Path(), document.file.parent))
 
 
-@dataclass(frozen=True)
-class _Build:
-    """Makes the plan of one tensor after another."""
-
-    recipe: Recipe
-    document: Document
-    operator: Operator
-    models: tuple[Checkpoint, ...]
-    vocabulary: VocabularyPlan | None
-
-    def tensor(self, group: Group) -> TensorPlan:
-        part = group.part
-        pieces = {i: Piece(i.model, name) for i, name in zip(part.inputs, group.names, strict=True) if name is not None}
-        donors = self._donors(group, tuple(pieces.values()))
-        if not donors:
-            self._require_one_shape(group, tuple(pieces.values()))
-        infos = [self.models[piece.model].info(piece.name) for piece in pieces.values()]
-        shape = infos[0].shape
-        if donors and self.vocabulary is not None:
-            shape = (self.vocabulary.size, *shape[1:])
-        read = promoted([info.dtype for info in infos])
-        if not all(is_float(info.dtype) for info in infos):
-            # Counters and tables of indices are not averaged.
-            return TensorPlan(group.name, shape, read, None, tuple(pieces.values()), {}, copied=True)
-        dtype = named_dtype(self.recipe.out_dtype) or named_dtype(self.recipe.dtype) or read
-        missing = [i for i in part.inputs if i not in pieces]
-        if missing:
-            if self.operator.copies_singletons and len(pieces) == 1:
-                return TensorPlan(
-                    group.name, shape, dtype, None, tuple(pieces.values()), {}, copied=True, donors=donors
-                )
-            raise CheckpointError(
-                f"{self.models[missing[0].model].folder}: tensor '{group.name}' is missing, {infos[0].file.parent} "
-                "has it; merge models of one architecture"
-            )
-        base, sources = part.split(self.operator)
-        params = resolve(self.operator, group.name, group.place, sources, part, self.recipe, self.document)
-        return TensorPlan(
-            group.name,
-            shape,
-            dtype,
-            None if base is None else pieces[base],
-            tuple(pieces[i] for i in sources),
-            params,
-            # Only bytes move.
-            copied=self.operator.name == "passthrough" and params["scale"].item() == 1,
-            donors=donors,
-        )
-
-    def _donors(self, group: Group, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
-        if self.vocabulary is None or not group.outside:
-            return ()
-        if not all(is_vocabulary(group.name, self.models[piece.model], piece.name) for piece in pieces):
-            return ()
-        names = [(i, stand_in(model, group.name)) for i, model in enumerate(self.models)]
-        return tuple(Piece(i, name) for i, name in names if name is not None)
-
-    def _require_one_shape(self, group: Group, pieces: tuple[Piece, ...]) -> None:
-        first = self.models[pieces[0].model].info(pieces[0].name)
-        for piece in pieces[1:]:
-            info = self.models[piece.model].info(piece.name)
-            if info.shape == first.shape:
-                continue
-            if group.outside and info.shape[1:] == first.shape[1:]:
-                remedy = "their vocabularies differ; set tokenizer: {source: union} or {source: base}"
-            else:
-                remedy = "merge models of one architecture"
-            raise CheckpointError(
-                f"{self.models[piece.model].folder}: tensor '{piece.name}' is {list(info.shape)} but "
-                f"{list(first.shape)} in {self.models[pieces[0].model].folder}; {remedy}"
-            )
-
-
 def _config(
     models: Sequence[Checkpoint],
     like: int,
@@ -261,9 +146,10 @@ def _config(
         source = changed_config(source, vocab_size=vocabulary.size) | dict(vocabulary.special)
     if all(part.depth is None for part in parts):
         return changed_config(source, dtype=dtype)
-    taken = [_layer_source(part, like) for part in parts]
-    layers = [first + i for part, first in zip(parts, taken, strict=True) for i in range(part.depth or 0)]
-    changed = changed_config(source, layers=layers, dtype=dtype)
+    layers = [_layer_source(part, like) + i for part in parts for i in range(part.depth or 0)]
+    # A layer of a deeper model than `like` takes the last value of its lists.
+    last = int(source.get("num_hidden_layers", len(layers))) - 1
+    changed = changed_config(source, layers=[min(layer, last) for layer in layers], dtype=dtype)
     for key in DEPTH_KEYS:
         if key in source:
             changed[key] = len(layers)

@@ -46,8 +46,8 @@ class Vocabulary:
             raise CheckpointError(f"{file}: is not a tokenizer ({error!r}); fetch or save it again") from error
 
     def extended(self, tokens: Iterable[str], like: Sequence["Vocabulary"] = ()) -> "Vocabulary":
-        """With those of `tokens` that are not in it as added tokens, with the next ids in the order given. A token keeps
-        the flags it has in the first of `like` that added it.
+        """With those of `tokens` that are not in it as added tokens, with the next ids in the order given. A token
+        keeps the flags it has in the first of `like` that added it.
         """
         ids, added = dict(self.ids), dict(self.added)
         following = self.size

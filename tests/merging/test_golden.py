@@ -9,8 +9,9 @@ from safetensors.numpy import load_file
 
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.merging.merge import write
-from jaxmerge.recipe.plan import Plan, TensorPlan, make_plan
+from jaxmerge.recipe.plan import Plan, make_plan
 from jaxmerge.recipe.schema import load_recipe
+from jaxmerge.recipe.tensors import TensorPlan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # mergekit computed in float32: equal to 1e-6 of a tensor's largest value.

@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.merge import merge
-from jaxmerge.recipe.schema import load_recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = {
@@ -69,6 +68,7 @@ RECIPE = "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: inputs
         ),
         ("tokenizer: {tokens: {x: {source: {kind: model_token, model: inputs_tok/ftA}}}}", "exactly one of token"),
         ("tokenizer: {source: union}\ntokenizer_source: union", "exclude each other"),
+        ("chat_template: chatlm", "r.yaml:4: chat_template: .*did you mean 'chatml'"),
     ],
 )
 def test_a_wrong_tokenizer_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -90,10 +90,14 @@ def test_the_special_ids_are_those_of_the_tokenizer(tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes(Path("inputs_tok/ftB", name).read_bytes())
     (folder / "config.json").write_text('{"eos_token_id": [5, 6], "vocab_size": 64}')
-    parsed, _ = load_recipe("tok_union_task_arithmetic/config.yaml")
-    assert parsed.tokenizer is not None
     (tmp_path / "r.yaml").write_text(RECIPE + "tokenizer: {source: other}")
     out = merge(tmp_path / "r.yaml", tmp_path / "out")
     assert json.loads((out / "config.json").read_text())["eos_token_id"] == [5, 6]
     assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == [5, 6]
     assert vocabulary(out) == vocabulary(GOLDEN / "inputs_tok/ftB")
+
+
+def test_a_chat_template_travels_with_the_model(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE + "tokenizer: {source: union}\nchat_template: '{{ messages }}'")
+    out = merge(tmp_path / "r.yaml", tmp_path / "out")
+    assert (out / "chat_template.jinja").read_text() == "{{ messages }}"

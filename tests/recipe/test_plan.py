@@ -11,8 +11,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxmerge.errors import CheckpointError, InputError
-from jaxmerge.recipe.plan import Plan, TensorPlan, make_plan, named_dtype, promoted
+from jaxmerge.recipe.dtypes import named_dtype, promoted
+from jaxmerge.recipe.plan import Plan, make_plan
 from jaxmerge.recipe.schema import load_recipe
+from jaxmerge.recipe.tensors import TensorPlan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FT1, FT2, BASE = "inputs/ft1", "inputs/ft2", "inputs/base"
