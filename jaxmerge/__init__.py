@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxmerge.evolution import evolve
     from jaxmerge.loading import load
     from jaxmerge.merging.export import export
     from jaxmerge.merging.inspection import inspect
     from jaxmerge.merging.merge import merge
     from jaxmerge.models.module import CausalLM as Model
     from jaxmerge.objectives.evaluation import evaluate
-    from jaxmerge.search.evolve import evolve
     from jaxmerge.search.run import Run
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ _HOMES = {
     "Model": "jaxmerge.models.module:CausalLM",
     "Run": "jaxmerge.search.run:Run",
     "evaluate": "jaxmerge.objectives.evaluation:evaluate",
-    "evolve": "jaxmerge.search.evolve:evolve",
+    "evolve": "jaxmerge.evolution:evolve",
     "export": "jaxmerge.merging.export:export",
     "inspect": "jaxmerge.merging.inspection:inspect",
     "load": "jaxmerge.loading:load",

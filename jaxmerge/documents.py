@@ -102,9 +102,7 @@ class Document:
                 at = self.where(keys)
                 raise InputError(f"{at}: the key '{dotted(keys)}' is missing") from None
             message = error["msg"].removeprefix("Value error, ")
-            if error["type"] not in ("value_error", "misfit") and isinstance(
-                error["input"], str | int | float | None
-            ):
+            if error["type"] not in ("value_error", "misfit") and isinstance(error["input"], str | int | float | None):
                 message += f", not {error['input']!r}"
             raise self.error(keys, message[:1].lower() + message[1:]) from None
 
@@ -169,9 +167,7 @@ def _assign(data: Any, keys: Keys, value: Any, assignment: str) -> None:
         above, last = dotted(keys[:depth]), depth == len(keys) - 1
         if isinstance(target, list):
             if not isinstance(key, int) or key >= len(target):
-                raise InputError(
-                    f"--set {assignment}: '{above}' is a list of {len(target)} without a place '{key}'"
-                )
+                raise InputError(f"--set {assignment}: '{above}' is a list of {len(target)} without a place '{key}'")
         elif not isinstance(target, dict):
             raise InputError(f"--set {assignment}: '{above}' holds no keys")
         if last:

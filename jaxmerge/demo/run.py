@@ -21,7 +21,7 @@ def run_demo(out: Path, report: Callable[[Any], None] | None = None) -> "Run":
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
     from jaxmerge import evolve
 
-    return evolve(CONFIG, out, report=report)
+    return evolve(CONFIG, out, progress=report)
 
 
 def cores() -> int:

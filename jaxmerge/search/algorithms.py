@@ -93,9 +93,7 @@ def algorithm(
         make = load_function(name, folder, GROUP)
         return make(dimension=dimension, population=population, sigma=sigma, options=options)
     if name not in evosax_algorithms:
-        raise unknown(
-            "algorithm", name, ("auto", "random_search", *evosax_algorithms, *registered), "search.algorithm"
-        )
+        raise unknown("algorithm", name, ("auto", "random_search", *evosax_algorithms, *registered), "search.algorithm")
     from jaxmerge.search.evosax import build
 
     return build(evosax_algorithms[name], name, dimension, population, sigma, options)

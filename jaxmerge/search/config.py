@@ -107,9 +107,7 @@ class Space(Strict):
             if problem := _problem(known[name], setting):
                 raise misfit(problem, "parameters", name)
         if not any(isinstance(setting, Bounds) for setting in self.parameters.values()):
-            proposed = ", ".join(
-                f"{p.name}: [{p.search[0]:g}, {p.search[1]:g}]" for p in known.values() if p.search
-            )
+            proposed = ", ".join(f"{p.name}: [{p.search[0]:g}, {p.search[1]:g}]" for p in known.values() if p.search)
             raise misfit(f"nothing is searched; give [low, high], such as {proposed}", "parameters")
         return self
 
@@ -267,9 +265,7 @@ class EvolveConfig(Strict):
             raise ValueError(f"the key 'base' is missing: {chosen.name} needs a base model")
         sources = len(self.models) + chosen.base_is_source
         if sources < chosen.min_sources or (chosen.max_sources is not None and sources > chosen.max_sources):
-            raise misfit(
-                f"{chosen.name} cannot merge {len(self.models)}; change them or the operator", "models"
-            )
+            raise misfit(f"{chosen.name} cannot merge {len(self.models)}; change them or the operator", "models")
         if self.tokenizer == BASE and self.base is None:
             raise ValueError("the key 'tokenizer' is missing: there is no base to take it from; name a model")
         return self

@@ -76,17 +76,16 @@ def _construct(
     population: int | None,
     arguments: Mapping[str, Any],
 ) -> EvolutionaryAlgorithm:
-    """With `population` or, where it is None, the next size from the default on that the algorithm
-    accepts."""
-    sizes = (
-        [population]
-        if population is not None
-        else range(default_population(dimension), 64 + default_population(dimension))
-    )
-    refusal = ""
-    for size in sizes:
+    """With `population` or, where it is None, the next size from the default on that the algorithm accepts."""
+    least = default_population(dimension)
+    # Stein variational ones have several populations; ours is all of their candidates.
+    parts = arguments.get("num_populations", 1)
+    refusal = f"it must be a multiple of {parts}"
+    for size in range(least, least + 64) if population is None else [population]:
+        if size % parts:
+            continue
         try:
-            return kind(population_size=size, solution=jnp.zeros(dimension), **arguments)
+            return kind(population_size=size // parts, solution=jnp.zeros(dimension), **arguments)
         except AssertionError as error:
             refusal = str(error).rstrip(".")
         except (TypeError, ValueError) as error:
@@ -121,9 +120,7 @@ class Evosax:
         if self.from_population:
             # Replaced when generation 0 is told; until then it carries the population to be evaluated.
             first = spread(key, start, self.sigma, self.population)
-            return _numpy(
-                self.made.init(key, first, np.full(self.population, np.inf, np.float32), self.params)
-            )
+            return _numpy(self.made.init(key, first, np.full(self.population, np.inf, np.float32), self.params))
         if means := getattr(self.made, "num_populations", None):
             return _numpy(self.made.init(key, spread(key, start, self.sigma, means), self.params))
         return _numpy(self.made.init(key, start, self.params))

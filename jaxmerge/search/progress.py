@@ -33,9 +33,7 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-def measure(
-    stage: str, generations: Sequence[Generation], limit: "Limit", population: int, seconds: float
-) -> Progress:
+def measure(stage: str, generations: Sequence[Generation], limit: "Limit", population: int, seconds: float) -> Progress:
     """The state of a stage. seconds: what its evaluations took so far."""
     scores = [columns(generation.results)[0] for generation in generations]
     everything = np.concatenate(scores)

@@ -51,9 +51,7 @@ def composite(results: Sequence[Result], resolution: float) -> np.ndarray:
     finite = np.isfinite(scores)
     if not finite.any():
         return np.full(len(results), 1e6, np.float32)
-    squashed = np.where(
-        np.isfinite(ties), ties / (1.0 + np.abs(np.where(np.isfinite(ties), ties, 0.0))), -1.0
-    )
+    squashed = np.where(np.isfinite(ties), ties / (1.0 + np.abs(np.where(np.isfinite(ties), ties, 0.0))), -1.0)
     fitness = -(scores + 0.499 * resolution * squashed)
     worst, best = fitness[finite].max(), fitness[finite].min()
     return np.where(finite, fitness, worst + max(worst - best, 1.0)).astype(np.float32)

@@ -81,9 +81,6 @@ class Snapshots:
         except Exception:
             # Whatever is wrong with it, the history has it all.
             return None
-        if any(
-            a.shape != np.shape(b) or a.dtype != np.asarray(b).dtype
-            for a, b in zip(restored, leaves, strict=True)
-        ):
+        if any(a.shape != np.shape(b) or a.dtype != np.asarray(b).dtype for a, b in zip(restored, leaves, strict=True)):
             return None
         return about["generation"], jax.tree.unflatten(structure, restored)

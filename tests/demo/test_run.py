@@ -18,7 +18,7 @@ def asked(monkeypatch):
         seen.update(config=config, out=out, devices=os.environ["JAX_NUM_CPU_DEVICES"], **settings)
         return "a run"
 
-    monkeypatch.setitem(sys.modules, "jaxmerge.search.evolve", SimpleNamespace(evolve=evolve))
+    monkeypatch.setitem(sys.modules, "jaxmerge.evolution", SimpleNamespace(evolve=evolve))
     monkeypatch.setitem(os.environ, "JAX_NUM_CPU_DEVICES", "")
     del os.environ["JAX_NUM_CPU_DEVICES"]
     return seen

@@ -39,9 +39,7 @@ def test_every_algorithm_of_evosax_can_be_made(name: str) -> None:
     assert made.population >= 4 and made.compares in (True, False)
 
 
-@pytest.mark.parametrize(
-    "name", ["random_search", "Open_ES", "ESMC", "SV_Open_ES", "HillClimbing", "SimpleGA"]
-)
+@pytest.mark.parametrize("name", ["random_search", "Open_ES", "ESMC", "SV_Open_ES", "HillClimbing", "SimpleGA"])
 def test_algorithms_of_every_shape_run(name: str) -> None:
     best_of(algorithm(name, 6, sigma=0.2), 2)
 
@@ -62,19 +60,14 @@ def test_population_is_a_function_of_the_dimension_and_even_where_needed() -> No
 
 
 def test_auto_depends_on_the_dimension() -> None:
-    assert (
-        choose("auto", 256) == "CMA_ES" and choose("auto", 257) == "Sep_CMA_ES" and choose("PSO", 3) == "PSO"
-    )
+    assert choose("auto", 256) == "CMA_ES" and choose("auto", 257) == "Sep_CMA_ES" and choose("PSO", 3) == "PSO"
 
 
 def test_options_reach_constructor_and_parameters() -> None:
     pso = algorithm("PSO", 3, options={"inertia_coeff": 0.5})
     assert pso.params.inertia_coeff == 0.5  # type: ignore[attr-defined]
     es = algorithm("Open_ES", 3, options={"optimizer": {"name": "sgd", "learning_rate": 0.5}})
-    assert (
-        best_of(algorithm("Open_ES", 6, options={"optimizer": {"name": "adam", "learning_rate": 0.05}}), 3)
-        > -2
-    )
+    assert best_of(algorithm("Open_ES", 6, options={"optimizer": {"name": "adam", "learning_rate": 0.05}}), 3) > -2
     assert es.population % 2 == 0
     assert float(algorithm("CMA_ES", 3, sigma=0.3).params.std_init) == np.float32(0.3)  # type: ignore[attr-defined]
 

@@ -16,9 +16,7 @@ def results(*pairs: tuple[float | None, float]) -> list[Result]:
 
 
 def test_ranks_order_by_score_then_tie_and_failures_come_last() -> None:
-    given = results(
-        (0.5, -2.0), (0.75, -9.0), (None, 0.0), (0.5, -1.0), (float("nan"), 5.0), (0.5, float("nan"))
-    )
+    given = results((0.5, -2.0), (0.75, -9.0), (None, 0.0), (0.5, -1.0), (float("nan"), 5.0), (0.5, float("nan")))
     ranks = ordinal(given, jax.random.key(0))
     assert list(np.argsort(ranks)[:4]) == [1, 3, 0, 5]
     assert set(np.argsort(ranks)[4:]) == {2, 4}

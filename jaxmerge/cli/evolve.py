@@ -1,0 +1,41 @@
+"""`jaxmerge evolve`: search, then export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The evolve config.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The run's folder; an unfinished run in it is resumed.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key: search.generations=5. May be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print dimension, memory and time; write nothing.")
+    ] = False,
+) -> None:
+    """Search for the best merge of models and export it; the same command resumes."""
+    if dry_run:
+        from jaxmerge.search.evolve import plan
+
+        lines = plan(config, overrides or ())
+        width = max(map(len, lines))
+        for name, text in lines.items():
+            typer.echo(f"{name:{width}}  {text}")
+        return
+
+    from rich.console import Console
+
+    from jaxmerge.cli.progress import shown
+    from jaxmerge.evolution import evolve
+    from jaxmerge.report.table import result_table
+    from jaxmerge.search.resolved import plain
+
+    with shown() as report:
+        run = evolve(config, out, overrides=overrides or (), progress=report)
+    Console().print(result_table(run.summary, plain(run.config)))
+    for what, name in (("model", "model"), ("recipe", "best.yaml"), ("report", "report.html")):
+        typer.echo(f"{what:7} {out / name}")

@@ -1,0 +1,28 @@
+"""`jaxmerge export`: any candidate of a run as an HF folder."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it appears when it is complete.")],
+    candidate: Annotated[
+        str | None,
+        typer.Option(metavar="G:I", help="Generation and index, as history.jsonl counts them; default: the best."),
+    ] = None,
+) -> None:
+    """Export a candidate of a run as a Hugging Face folder."""
+    from jaxmerge.errors import InputError
+    from jaxmerge.search.run import Run
+
+    place = None
+    if candidate is not None:
+        match = re.fullmatch(r"(\d+):(\d+)", candidate)
+        if match is None:
+            raise InputError(f"--candidate {candidate}: write generation:index, such as 12:3")
+        place = (int(match[1]), int(match[2]))
+    typer.echo(Run(run).export(out, place))

@@ -1,0 +1,57 @@
+"""`jaxmerge.evolve`: the search, with what it leaves for people to read: model card and report.
+
+It stands above both, for the search knows nothing of reports.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxmerge.report.build import build as build_report
+from jaxmerge.report.card import Parent, model_card, stated_license
+from jaxmerge.search.config import BASE, EvolveConfig
+from jaxmerge.search.evolve import evolve as search
+from jaxmerge.search.progress import Report
+from jaxmerge.search.resolved import plain
+from jaxmerge.search.run import Run
+
+
+def evolve(
+    config: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    progress: Report | None = None,
+) -> Run:
+    """Search for the best merge of some models, export it, and give back the run.
+
+    config: an evolve config, as a YAML file or as plain Python (paths are then relative to the working directory).
+    out: the run's folder; an unfinished run there is resumed, and ends with the same history and the same best recipe.
+    overrides: `search.generations=5` each. progress: called with a `Progress` after each generation.
+    Raises InputError and CheckpointError for wrong input before any weight is read, Interrupted on SIGINT and SIGTERM.
+    """
+    return search(config, out, overrides=overrides, progress=progress, publish=_Publisher())
+
+
+class _Publisher:
+    """Implements `search.evolve.Publish`."""
+
+    def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
+        references = dict(config.models) | ({BASE: config.base} if config.base is not None else {})
+        parents = [
+            # A path says nothing to others, and too much.
+            Parent(name, Path(ref).name if Path(ref).is_absolute() else ref, stated_license(folders[name]))
+            for name, ref in references.items()
+        ]
+        title = f"{config.space.operator} of {', '.join(config.models)}, evolved"
+        return model_card(
+            title,
+            parents=parents,
+            recipe=recipe,
+            summary=summary,
+            config=plain(config),
+            examples=summary["examples"],
+        )
+
+    def report(self, folder: Path) -> None:
+        build_report(folder)

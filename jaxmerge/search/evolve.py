@@ -1,0 +1,313 @@
+"""A run from beginning to end: baselines, start, search, random search, validation, test, export.
+
+Every step can be interrupted at any moment; the same call goes on where it stood.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxmerge.documents import write_yaml
+from jaxmerge.errors import InputError, Interrupted
+from jaxmerge.runtime.log_file import logged_to
+from jaxmerge.runtime.termination import termination_interrupts
+from jaxmerge.search import resolved
+from jaxmerge.search.algorithms import Algorithm, RandomSearch, algorithm, choose
+from jaxmerge.search.baselines import Untuned, has_random_search, parents, untuned
+from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
+from jaxmerge.search.engine import Build, Engine
+from jaxmerge.search.finalists import Place, best_places, first_error
+from jaxmerge.search.finalists import choose as choose_finalist
+from jaxmerge.search.folder import RunFolder
+from jaxmerge.search.history import Generation, History
+from jaxmerge.search.lock import locked
+from jaxmerge.search.loop import Limit, Stage, search
+from jaxmerge.search.measurements import Measurements
+from jaxmerge.search.progress import Progress, Report
+from jaxmerge.search.run import Run, parameter_engine
+from jaxmerge.search.snapshot import Snapshots
+from jaxmerge.search.summary import as_json, summarize
+from jaxmerge.search.verdict import Verdict
+
+log = logging.getLogger("jaxmerge")
+
+
+class Publish(Protocol):
+    """What is made of a finished run for people to read."""
+
+    def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
+        """The text of the model's README.md. config: resolved. folders: of the models. recipe: best.yaml's text."""
+        ...
+
+    def report(self, folder: Path) -> None:
+        """Write report.html into the run's folder."""
+        ...
+
+
+def evolve(
+    config: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    progress: Report | None = None,
+    publish: Publish | None = None,
+    build: Build = parameter_engine,
+) -> Run:
+    """Search for the best merge, export it, and give back the run. An unfinished run in `out` is resumed.
+
+    config: a YAML file, or its content as plain Python. overrides: `search.generations=5` each.
+    progress: called after each generation and each other measurement.
+    Raises InputError for wrong input before any weight is read, CheckpointError for models that do not fit, Interrupted
+    on SIGINT and SIGTERM.
+    """
+    folder = RunFolder(Path(out))
+    wanted = resolved.read_config(config, overrides)
+    if folder.config.is_file():
+        wanted = _as_placed(wanted, resolved.read_config(folder.config))
+    engine = build(wanted)
+    made = algorithm_of(wanted, engine)
+    require_usable(wanted, engine)
+    folder.require_free()
+    try:
+        with termination_interrupts(), locked(folder.lock), logged_to(folder.log / "run.log"):
+            final = resolved.resolve(wanted, engine, made)
+            if folder.config.is_file():
+                resolved.require_same(resolved.read_config(folder.config), final, folder.path)
+            folder.write(folder.config, resolved.as_yaml(final))
+            _Evolution(final, folder, engine, made, progress or (lambda event: None), publish).run()
+    except KeyboardInterrupt:
+        raise Interrupted(f"{folder.path}: interrupted; the same command goes on") from None
+    return Run(folder.path, build)
+
+
+def plan(
+    config: str | Path | Mapping[str, Any], overrides: Iterable[str] = (), build: Build = parameter_engine
+) -> dict[str, str]:
+    """What a run would do, a line a name, after all checks; reads no weights and writes nothing."""
+    wanted = resolved.read_config(config, overrides)
+    engine = build(wanted)
+    made = algorithm_of(wanted, engine)
+    require_usable(wanted, engine)
+    limit = limit_of(wanted)
+    total = limit.total(made.population)
+    hours = wanted.search.budget.hours
+    counted = f"{total} generations, {total * made.population} candidates" if total else "any number of candidates"
+    merges = [merge.name for merge in (*parents(wanted), *untuned(wanted))]
+    if has_random_search(wanted):
+        merges.append(
+            f"{RANDOM_SEARCH} ({'as many candidates' if not total else f'{total * made.population} candidates'})"
+        )
+    return {
+        "space": f"{wanted.space.operator}, {engine.dimension} dimensions",
+        "search": f"{choose(wanted.search.algorithm, engine.dimension)}, population {made.population}, {counted}"
+        + (f", at most {hours:g} hours" if hours else ""),
+        "baselines": ", ".join(merges),
+        "devices": engine.devices,
+        **engine.plan(),
+    }
+
+
+def algorithm_of(config: EvolveConfig, engine: Engine) -> Algorithm:
+    """The search algorithm that a config names, for the engine's space."""
+    population = config.search.population
+    return algorithm(
+        choose(config.search.algorithm, engine.dimension),
+        engine.dimension,
+        population=None if population == "auto" else int(population),
+        sigma=config.search.sigma,
+        options=config.search.options,
+        folder=config.folder,
+    )
+
+
+def limit_of(config: EvolveConfig) -> Limit:
+    budget = config.search.budget
+    seconds = None if budget.hours is None else budget.hours * 3600
+    return Limit(config.search.last_generation, budget.candidates, seconds)
+
+
+def require_usable(config: EvolveConfig, engine: Engine) -> None:
+    """Checks what can be checked before the models are loaded."""
+    if "search" not in engine.splits:
+        raise InputError("objectives: every objective needs data.search")
+    untuned(config)
+
+
+def _as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:
+    """What decides about bits is chosen once: a resumed run takes over where the config says `auto`."""
+    runtime = wanted.runtime
+    kept = {key: getattr(recorded.runtime, key) for key in ("chunk", "dtype") if getattr(runtime, key) == "auto"}
+    placed = wanted.model_copy(update={"runtime": runtime.model_copy(update=kept)})
+    placed._folder = wanted.folder
+    return placed
+
+
+@dataclass
+class _Evolution:
+    """One run at work. config: resolved."""
+
+    config: EvolveConfig
+    folder: RunFolder
+    engine: Engine
+    algorithm: Algorithm
+    progress: Report
+    publish: Publish | None
+
+    def run(self) -> None:
+        history = History.read(self.folder.history, self.algorithm.population)
+        history.repair()
+        if self._is_done(history):
+            log.info("already done")
+            return
+        self.progress(Progress("loading", 0, None))
+        self.engine.load()
+        measurements = Measurements(self.folder.measurements, self.engine, _context(self.engine))
+        merges = (*parents(self.config), *untuned(self.config))
+        self._measure(measurements, "baselines", merges)
+        start, origin = self._start(measurements)
+        found = self._search(history, start)
+        control = self._random_search(history, len(found))
+        self._verdict(history, measurements, merges, found, control, origin)
+
+    def _is_done(self, history: History) -> bool:
+        """Whether the outputs are those of this history and the search has reached its end."""
+        summary = self.folder.read_summary()
+        if not summary or summary.get("history") != history.digest or not self.folder.model.is_dir():
+            return False
+        stage = self.config.space.kind
+        done, population = history.count(stage), self.algorithm.population
+        if not limit_of(self.config).reached(done, population, history.seconds(stage)):
+            return False
+        if self.publish and not (self.folder.path / "report.html").exists():
+            self.publish.report(self.folder.path)
+        return True
+
+    def _measure(self, measurements: Measurements, step: str, merges: Sequence[Untuned], split: str = "search") -> None:
+        for done, merge in enumerate(merges):
+            if not measurements.known(merge.name, split):
+                self.progress(Progress(step, done, len(merges)))
+                result = measurements.of(merge.name, merge, split).result
+                log.info("%s on %s: %s", merge.name, split, result.error or f"{result.score:.6g}")
+        self.progress(Progress(step, len(merges), len(merges)))
+
+    def _start(self, measurements: Measurements) -> tuple[np.ndarray, str]:
+        """The first mean, and what it is."""
+        wanted = self.config.search.start
+        start: np.ndarray | None = None
+        if wanted == "baseline":
+            merges = untuned(self.config)
+            places = [
+                Place(merge.name, 0, index, np.array([index]), measurements.of(merge.name, merge, "search").result)
+                for index, merge in enumerate(merges)
+            ]
+            for place in sorted(places, key=lambda place: _order(place), reverse=True):
+                if place.result.score is not None and (start := self.engine.start(merges[place.index])) is not None:
+                    return start, place.stage
+        elif wanted != "center":
+            start = self.engine.start(Path(wanted))
+        if start is not None:
+            return start, wanted
+        center = self.engine.start(None)
+        assert center is not None
+        return center, "center"
+
+    def _search(self, history: History, start: np.ndarray) -> list[Generation]:
+        stage = Stage(
+            name=self.config.space.kind,
+            algorithm=self.algorithm,
+            start=start,
+            seed=self.config.search.seed,
+            limit=limit_of(self.config),
+            resolution=self.engine.resolution,
+        )
+        return self._searched(stage, history)
+
+    def _random_search(self, history: History, generations: int) -> list[Generation]:
+        if not has_random_search(self.config):
+            return []
+        control = RandomSearch(self.algorithm.population, self.engine.dimension)
+        start = np.full(self.engine.dimension, 0.5, np.float32)
+        stage = Stage(RANDOM_SEARCH, control, start, self.config.search.seed, Limit(generations=generations))
+        return self._searched(stage, history)
+
+    def _searched(self, stage: Stage, history: History) -> list[Generation]:
+        def score(genomes: np.ndarray, generation: int) -> list[Any]:
+            return self.engine.evaluate(genomes, draw=generation if self.engine.sampled else None)
+
+        def report(event: Progress) -> None:
+            log.info(
+                "%s generation %d: best %s, mean %s, failed %d",
+                event.stage,
+                event.done,
+                event.best,
+                event.mean,
+                event.failed,
+            )
+            self.progress(event)
+
+        found = search(stage, score, history, Snapshots(self.folder.state, stage.name), report)
+        if not best_places(found, 1):
+            raise InputError(f"{self.folder.path}: every candidate of '{stage.name}' failed: {first_error(found)}")
+        return found
+
+    def _verdict(
+        self,
+        history: History,
+        measurements: Measurements,
+        merges: Sequence[Untuned],
+        found: Sequence[Generation],
+        control: Sequence[Generation],
+        origin: str,
+    ) -> None:
+        # Draws differ between generations, so that only the whole of the data compares finalists fairly.
+        whole = "search" if self.engine.sampled else None
+        split = "validation" if "validation" in self.engine.splits else whole
+        self.progress(Progress("validation", 0, None))
+        best = choose_finalist(best_places(found), measurements, split)
+        rival = choose_finalist(best_places(control), measurements, split) if control else None
+        if "test" in self.engine.splits:
+            self._measure(measurements, "test", merges, "test")
+        verdict = Verdict(self.engine, measurements, best, rival, tuple(merges), split)
+        summary = summarize(verdict, self.config, history, origin)
+        recipe = self._recipe(best, summary)
+        self.progress(Progress("export", 0, None))
+        self.folder.write(self.folder.best, recipe)
+        self.folder.replace_model(lambda part: self._export(best, part, summary, recipe))
+        self.folder.write(self.folder.summary, as_json(summary))
+        if self.publish:
+            self.publish.report(self.folder.path)
+
+    def _recipe(self, best: Place, summary: Mapping[str, Any]) -> str:
+        recipe = self.engine.recipe(best.genome)
+        own = {
+            **recipe.get("jaxmerge", {}),
+            "seed": self.config.search.seed,
+            "candidate": f"{best.stage}:{best.generation}:{best.index}",
+            "scores": {
+                "search": summary["best_score"],
+                "validation": summary["validation_score"],
+                "test": summary["test_score"],
+            },
+        }
+        header = "# The best recipe of the run, as mergekit reads it; `jaxmerge merge` gives the model again.\n"
+        return header + write_yaml({**recipe, "jaxmerge": own})
+
+    def _export(self, best: Place, part: Path, summary: Mapping[str, Any], recipe: str) -> None:
+        self.engine.export(best.genome, part)
+        if self.publish:
+            text = self.publish.card(self.config, self.engine.folders, summary, recipe)
+            (part / "README.md").write_text(text, encoding="utf-8")
+
+
+def _order(place: Place) -> tuple[float, float]:
+    score, tie = place.result.score, place.result.tie
+    return (-np.inf if score is None else score, tie if np.isfinite(tie) else -np.inf)
+
+
+def _context(engine: Engine) -> str:
+    """What scores depend on besides the candidate: a change of placement or dtype may change bits."""
+    return ", ".join(f"{key} {value}" for key, value in sorted(engine.chosen.items()))

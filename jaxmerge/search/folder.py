@@ -1,0 +1,104 @@
+"""The files of a run's folder, and how they appear: complete or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxmerge.converters.output_folder import full_disk_named
+from jaxmerge.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of a run is."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.jsonl"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "lock"
+
+    @property
+    def measurements(self) -> Path:
+        return self.state / "measurements.jsonl"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.yaml"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    def require_free(self) -> None:
+        """Raises InputError where the folder holds something that is not a run, or cannot be written."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path}: is a file; name a folder as output")
+        # What a process killed before it wrote the config leaves behind is still a free folder.
+        ours = {"state", "log", "config.yaml.tmp", "crash.log"}
+        if self.path.is_dir() and not self.config.exists() and {p.name for p in self.path.iterdir()} - ours:
+            raise InputError(f"{self.path}: exists and is not a run's folder; name another output")
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); name another output") from None
+
+    def require_run(self) -> None:
+        """Raises InputError where there is no run."""
+        if not self.config.is_file():
+            raise InputError(f"{self.path}: is not a run's folder (no config.yaml); name the OUT of jaxmerge evolve")
+
+    def write(self, file: Path, text: str) -> None:
+        """Put a file in place when all of it is on the disk."""
+        part = file.with_name(file.name + ".tmp")
+        with full_disk_named(self.path), part.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+
+    def replace_model(self, write: Callable[[Path], None]) -> None:
+        """Put `model/` in place. write: fills a folder that does not exist yet."""
+        part, old = self.path / ".model.tmp", self.path / ".model.old"
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with full_disk_named(self.path):
+            write(part)
+        if self.model.exists():
+            self.model.rename(old)
+        part.rename(self.model)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """summary.json, or None while the run is not done."""
+        try:
+            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.summary}: cannot be read ({error}); delete it and run the command again") from None
+        return summary if isinstance(summary, dict) else None

@@ -1,0 +1,160 @@
+"""From a config as written to the config of a run: paths absolute, `auto` as chosen, content fingerprinted."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from jaxmerge.documents import Document, dotted, write_yaml
+from jaxmerge.errors import InputError
+from jaxmerge.search.algorithms import Algorithm, choose
+from jaxmerge.search.config import EvolveConfig, Origin
+from jaxmerge.search.engine import Engine
+
+HEADER = "# The config of this run as it was resolved. The same command with the config it came from resumes the run.\n"
+# What may change when a run is resumed; a path may, for what it leads to is compared by content.
+FREE = (("search", "generations"), ("search", "budget"), ("runtime",), ("origin", "folder"))
+PATHS = (("models",), ("base",), ("tokenizer",), ("search", "start"))
+
+
+def read_config(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> EvolveConfig:
+    """The config of a file, or of plain Python whose paths are relative to the working directory.
+
+    overrides: `a.b=value` each. Raises InputError naming file, line and key.
+    """
+    if isinstance(source, Mapping):
+        document, folder = Document(Path("config"), dict(source)), Path.cwd()
+    else:
+        document, folder = Document.read(Path(source)), Path(source).parent
+    config = document.override(overrides).validate(EvolveConfig)
+    config._folder = (Path(config.origin.folder) if config.origin else folder).resolve()
+    if config.search.start not in ("baseline", "center") and not (config.folder / config.search.start).is_file():
+        there = config.folder / config.search.start
+        raise document.error(("search", "start"), f"{there}: no such recipe; write baseline, center or a recipe's path")
+    return config
+
+
+def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> EvolveConfig:
+    """The config as a run records it in config.yaml: it gives the same run again, from anywhere."""
+    data = plain(config)
+    for key in ("models", "base", "tokenizer"):
+        if key in data:
+            data[key] = _located(data[key], config.folder)
+    if config.search.start not in ("baseline", "center"):
+        data["search"]["start"] = str((config.folder / config.search.start).resolve())
+    hashes: dict[str, dict[str, str]] = {}
+    for objective in data["objectives"]:
+        files = {split: (config.folder / file).resolve() for split, file in objective["data"].items()}
+        objective["data"] = {split: str(file) for split, file in files.items()}
+        hashes[objective["name"]] = {split: _hash_of_file(file) for split, file in files.items()}
+    data["search"]["algorithm"] = choose(config.search.algorithm, engine.dimension)
+    data["search"]["population"] = algorithm.population
+    data["search"]["generations"] = config.search.last_generation
+    data["runtime"] = dict(engine.chosen)
+    origin = Origin(
+        folder=str(config.folder),
+        dimension=engine.dimension,
+        models={name: _of_model(folder) for name, folder in engine.folders.items()},
+        data=hashes,
+    )
+    data["origin"] = origin.model_dump(exclude_none=True)
+    resolved = Document(Path("config.yaml"), _without_none(data)).validate(EvolveConfig)
+    resolved._folder = config.folder
+    return resolved
+
+
+def plain(config: EvolveConfig) -> dict[str, Any]:
+    """The config as plain Python, without keys that say nothing."""
+    return config.model_dump(exclude_none=True)
+
+
+def as_yaml(config: EvolveConfig) -> str:
+    """The text of config.yaml."""
+    return HEADER + write_yaml(plain(config))
+
+
+def require_same(recorded: EvolveConfig, config: EvolveConfig, folder: Path) -> None:
+    """Raises InputError naming the first key in which a resolved config differs from the run's, except for those
+    that may change: generations, budget and runtime."""
+    old, new = dict(_leaves(plain(recorded))), dict(_leaves(plain(config)))
+    for keys in [*old, *(keys for keys in new if keys not in old)]:
+        if any(keys[: len(free)] == free for free in (*FREE, *PATHS)) or _is_data_path(keys):
+            continue
+        if old.get(keys) != new.get(keys):
+            was, now = _shown(old.get(keys)), _shown(new.get(keys))
+            changed = " (the content has changed)" if keys[0] == "origin" else ""
+            raise InputError(
+                f"{folder}: was made with {dotted(keys)}: {was}, now it is {now}{changed}; "
+                "restore it, or name another folder"
+            )
+
+
+def _is_data_path(keys: tuple[str | int, ...]) -> bool:
+    return len(keys) == 4 and keys[0] == "objectives" and keys[2] == "data"
+
+
+def _leaves(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    if isinstance(data, dict) and data:
+        for key, value in data.items():
+            yield from _leaves(value, (*path, key))
+    elif isinstance(data, list) and data:
+        for index, value in enumerate(data):
+            yield from _leaves(value, (*path, index))
+    else:
+        yield path, data
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else repr(value)
+
+
+def _without_none(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _without_none(value) for key, value in data.items() if value is not None}
+    return data
+
+
+def _located(ref: Any, folder: Path) -> Any:
+    """References that lead to a folder here, as absolute paths; a hub id stays as it is."""
+    if isinstance(ref, dict):
+        return {name: _located(value, folder) for name, value in ref.items()}
+    place = folder / Path(ref).expanduser()
+    return str(place.resolve()) if place.is_dir() else ref
+
+
+def _hash_of_file(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            digest = xxhash.xxh3_64()
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    return f"xxh3:{digest.hexdigest()}"
+
+
+def _of_model(folder: Path) -> dict[str, str | None]:
+    """What identifies a model without reading its weights: config.json, and the index or the file's header."""
+    parts = {}
+    for name in ("config.json", "model.safetensors.index.json"):
+        if (folder / name).is_file():
+            parts[name] = _hash_of_file(folder / name)
+    single = folder / "model.safetensors"
+    if single.is_file():
+        with single.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = stream.read(min(size, 1 << 26))
+        parts[single.name] = f"xxh3:{xxhash.xxh3_64(header).hexdigest()}, {single.stat().st_size} bytes"
+    # A snapshot of the hub lies in a folder that is named by its commit.
+    revision = folder.name if folder.parent.name == "snapshots" else None
+    return {"revision": revision, **parts}
+
+
+def require_same_models(recorded: EvolveConfig, engine: Engine, folder: Path) -> None:
+    """Raises InputError where a model is no longer the one the run was made with."""
+    assert recorded.origin is not None
+    for name, place in engine.folders.items():
+        now = {key: value for key, value in _of_model(place).items() if value is not None}
+        if recorded.origin.models.get(name, now) != now:
+            raise InputError(f"{folder}: the model '{name}' ({place}) has changed since the run; restore it")

@@ -1,0 +1,86 @@
+"""A run and what came of it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jaxmerge.documents import Document
+from jaxmerge.errors import InputError
+from jaxmerge.search.config import EvolveConfig
+from jaxmerge.search.engine import Build
+from jaxmerge.search.folder import RunFolder
+from jaxmerge.search.history import History
+from jaxmerge.search.resolved import read_config
+
+
+def parameter_engine(config: EvolveConfig) -> Any:
+    """The engine that a config asks for."""
+    from jaxmerge.search.parameter_engine import ParameterEngine
+
+    return ParameterEngine(config)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, finished or not. Raises InputError where the folder is no run's."""
+
+    folder: Path
+    build: Build = parameter_engine
+
+    def __post_init__(self) -> None:
+        RunFolder(self.folder).require_run()
+
+    @cached_property
+    def config(self) -> EvolveConfig:
+        """The resolved config."""
+        return read_config(RunFolder(self.folder).config)
+
+    @cached_property
+    def history(self) -> History:
+        """All candidates of the generations that are complete."""
+        assert isinstance(self.config.search.population, int)
+        return History.read(RunFolder(self.folder).history, self.config.search.population)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds. Raises InputError where the run is not done."""
+        summary = RunFolder(self.folder).read_summary()
+        if summary is None:
+            raise InputError(f"{self.folder}: the run is not done; the command that started it goes on with it")
+        return summary
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best recipe, as best.yaml holds it."""
+        best: dict[str, Any] = Document.read(RunFolder(self.folder).best).data
+        return best
+
+    def export(self, path: str | Path, candidate: tuple[int, int] | None = None) -> Path:
+        """Write a candidate as an HF folder and give back its path.
+
+        candidate: generation and index in the main search; None: the best. Raises InputError where there is none, or
+        where the models have changed since the run.
+        """
+        from jaxmerge.converters.output_folder import require_absent
+        from jaxmerge.search.resolved import require_same_models
+
+        out = Path(path)
+        require_absent(out, force=False)
+        stage, generation, index = self._place(candidate)
+        generations = self.history.stage(stage)
+        if not 0 <= generation < len(generations):
+            raise InputError(f"{self.folder}: has generations 0 to {len(generations) - 1}, not {generation}")
+        found = generations[generation]
+        if not 0 <= index < len(found.genomes):
+            raise InputError(f"{self.folder}: has candidates 0 to {len(found.genomes) - 1}, not {index}")
+        engine = self.build(self.config)
+        require_same_models(self.config, engine, self.folder)
+        engine.export(found.genomes[index], out)
+        return out
+
+    def _place(self, candidate: tuple[int, int] | None) -> tuple[str, int, int]:
+        if candidate is not None:
+            return self.config.space.kind, *candidate
+        best = self.summary["best"]
+        return best["stage"], best["generation"], best["index"]

@@ -1,0 +1,84 @@
+"""summary.json: what came of a run."""
+
+import json
+import math
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from jaxmerge import __version__
+from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
+from jaxmerge.search.history import History
+from jaxmerge.search.verdict import Verdict
+
+PACKAGES = ("jax", "jaxlib", "flax", "evosax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: str) -> dict[str, Any]:
+    """The summary of a finished run. origin: what the search started from."""
+    best, measurements = verdict.best, verdict.measurements
+    tested = verdict.tested()
+    own, validation = verdict.test(best.name, best.genome), verdict.validation()
+    evolved = verdict.row(verdict.search_score(best), own)
+    baselines: dict[str, Any] = {}
+    for merge in verdict.merges:
+        searched = measurements.of(merge.name, merge, "search").result
+        baselines[merge.name] = verdict.row(searched.score, tested[merge.name]) | _described(merge, searched.error)
+    if verdict.rival is not None:
+        row = verdict.row(verdict.search_score(verdict.rival), tested[RANDOM_SEARCH])
+        baselines[RANDOM_SEARCH] = row | {"candidates": history.count(RANDOM_SEARCH) * history.population}
+    stage = config.space.kind
+    candidates, seconds = history.count(stage) * history.population, history.seconds(stage)
+    return {
+        "best_score": evolved["search_score"],
+        "validation_score": None if validation is None else validation.result.score,
+        "test_score": evolved["test_score"],
+        "test_interval": evolved["test_interval"],
+        "objectives": None if own is None else own.result.scores,
+        "best": {"stage": best.stage, "generation": best.generation, "index": best.index},
+        "examples": verdict.examples(),
+        "chosen_on": verdict.chosen_on or "search",
+        "start": origin,
+        "baselines": baselines,
+        "comparison": verdict.comparison(tested),
+        "candidates": candidates,
+        "failed": sum(r.score is None for g in history.stage(stage) for r in g.results),
+        "candidates_per_second": candidates / seconds if seconds > 0 else None,
+        "seconds": seconds + history.seconds(RANDOM_SEARCH) + measurements.seconds,
+        "compiles": verdict.engine.compiles,
+        "seed": config.search.seed,
+        "versions": _versions(),
+        "devices": verdict.engine.devices,
+        "history": history.digest,
+    }
+
+
+def as_json(summary: dict[str, Any]) -> str:
+    """The text of summary.json; what is no number is null."""
+    return json.dumps(_finite(summary), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def _described(merge: Untuned, error: str | None) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    if merge.operator is not None:
+        described = {"operator": merge.operator, "parameters": merge.parameters}
+    return described | ({"error": error} if error else {})
+
+
+def _versions() -> dict[str, str]:
+    found = {"jaxmerge": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,77 @@
+"""The numbers of a finished search: the winner, random search's best, and the untuned merges, on every split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.comparison import difference, score_interval
+from jaxmerge.search.config import RANDOM_SEARCH
+from jaxmerge.search.engine import Candidate, Engine, Measurement
+from jaxmerge.search.finalists import Place
+from jaxmerge.search.measurements import Measurements
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """best, rival: chosen from the search and from random search. chosen_on: the split they were chosen on, if any."""
+
+    engine: Engine
+    measurements: Measurements
+    best: Place
+    rival: Place | None
+    merges: tuple[Untuned, ...]
+    chosen_on: str | None
+
+    def search_score(self, place: Place) -> float | None:
+        """As the search saw it, or on all of the data where it saw samples."""
+        if not self.engine.sampled:
+            return place.result.score
+        return self.measurements.of(place.name, place.genome, "search").result.score
+
+    def validation(self) -> Measurement | None:
+        if "validation" not in self.engine.splits:
+            return None
+        return self.measurements.of(self.best.name, self.best.genome, "validation")
+
+    def test(self, name: str, candidate: Candidate) -> Measurement | None:
+        """The test scores; None where there is no test data or the candidate failed on it."""
+        if "test" not in self.engine.splits:
+            return None
+        measured = self.measurements.of(name, candidate, "test")
+        return measured if measured.result.score is not None else None
+
+    def tested(self) -> dict[str, Measurement | None]:
+        """Test scores of every baseline, random search among them."""
+        found = {merge.name: self.test(merge.name, merge) for merge in self.merges}
+        if self.rival is not None:
+            found[RANDOM_SEARCH] = self.test(self.rival.name, self.rival.genome)
+        return found
+
+    def examples(self) -> dict[str, dict[str, int]]:
+        """The number of examples that scores rest on: objective -> split -> N."""
+        counts: dict[str, dict[str, int]] = {name: {} for name in self.engine.weights}
+        for split in self.engine.splits:
+            for name, values in self.measurements.examples(split).items():
+                counts[name][split] = len(values)
+        return counts
+
+    def row(self, search_score: float | None, test: Measurement | None) -> dict[str, Any]:
+        """A baseline's entry in the summary."""
+        return {
+            "search_score": search_score,
+            "test_score": None if test is None else test.result.score,
+            "test_interval": None if test is None else list(score_interval(test.examples, self.engine.weights)),
+        }
+
+    def comparison(self, tested: Mapping[str, Measurement | None]) -> dict[str, Any] | None:
+        """The winner against the baseline that is best on the test, paired by example."""
+        own = self.test(self.best.name, self.best.genome)
+        scores = {name: m.result.score for name, m in tested.items() if m is not None and m.result.score is not None}
+        if own is None or not scores:
+            return None
+        strongest = max(scores, key=lambda name: scores[name])
+        other = tested[strongest]
+        assert other is not None
+        gap, interval = difference(own.examples, other.examples, self.engine.weights)
+        return {"baseline": strongest, "difference": gap, "interval": list(interval)}
