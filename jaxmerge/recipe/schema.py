@@ -120,16 +120,16 @@ class Tokenizer(Strict):
 
 
 class Own(Strict):
-    """Our own keys, which mergekit ignores. The seed draws the masks; the others tell where a recipe comes from."""
+    """Our own keys, which mergekit ignores. The seed draws the masks; the others, which a search writes, tell where the
+    recipe comes from."""
 
     seed: NonNegativeInt | None = None
-    score: float | None = None
-    scores: dict[str, Any] = Field(default_factory=dict)
     candidate: str | None = None
-    scales: list[float] | None = None
-    experts: list[str] | None = None
-    groups: list[str] | None = None
+    scores: dict[str, Any] = Field(default_factory=dict)
+    experts: list[str] = Field(default_factory=list)
+    groups: list[str] = Field(default_factory=list)
     parameters: dict[str, Any] = Field(default_factory=dict)
+    scales: list[float] | None = None
 
 
 class Recipe(Strict):

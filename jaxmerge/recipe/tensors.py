@@ -104,7 +104,7 @@ class TensorPlanner:
         )
 
     def _donors(self, group: Group, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
-        if self.vocabulary is None or not group.outside:
+        if self.vocabulary is None or not self.vocabulary.rows or not group.outside:
             return ()
         if not all(is_vocabulary(group.name, self.models[piece.model], piece.name) for piece in pieces):
             return ()

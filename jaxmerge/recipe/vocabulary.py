@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxmerge.converters.checkpoint import Checkpoint, read_config
+from jaxmerge.converters.checkpoint import CONFIG, Checkpoint, read_config
 from jaxmerge.documents import Document, Keys
 from jaxmerge.recipe.schema import Recipe, Tokenizer, TokenSource
 from jaxmerge.tokens.rows import Row, Rows, align
@@ -15,8 +15,9 @@ from jaxmerge.tokens.vocabulary import Vocabulary, union
 @dataclass(frozen=True)
 class VocabularyPlan:
     """folder: where the tokenizer's files are copied from. vocabulary: the output's; extended: it has tokens that the
-    tokenizer in `folder` lacks. rows: of each model. size: rows of the output's embedding. special: the entries
-    `*_token_id` that config.json gets."""
+    tokenizer in `folder` lacks. rows: of each model; empty where all have this vocabulary and embeddings stay as they
+    are. size: rows of the output's embedding. special: the entries `*_token_id` that config.json gets.
+    """
 
     folder: Path
     vocabulary: Vocabulary = field(repr=False)
@@ -44,29 +45,48 @@ def plan_vocabulary(
     if wanted is None:
         return None
     vocabularies = [Vocabulary.read(model.folder) for model in models]
-    first = 0 if base is None else base
-    if wanted.source == "base" and base is None:
-        raise document.error(keys, "the tokenizer of the base needs the key 'base_model'")
-    if wanted.source in ("base", "union"):
-        folder, start = models[first].folder, vocabularies[first]
-    else:
-        folder = resolve(wanted.source)
-        start = Vocabulary.read(folder)
+    folder, start = _start(wanted, document, keys, models, vocabularies, base, resolve)
     output = start
     if wanted.source == "union":
-        output = union([start, *(v for i, v in enumerate(vocabularies) if i != first)])
+        output = union([start, *(v for v in vocabularies if v is not start)])
     output = output.extended(wanted.tokens, vocabularies)
-    size = -(-output.size // (wanted.pad_to_multiple_of or 1)) * (wanted.pad_to_multiple_of or 1)
+    config = read_config(folder) if (folder / CONFIG).is_file() else {}
+    special = {key: i for key, i in config.items() if key.endswith("_token_id")}
+    extended = len(output.ids) > len(start.ids)
+
+    depths = [_vocabulary_size(model) for model in models]
+    multiple = wanted.pad_to_multiple_of or 1
+    forced = frozenset(token for token, entry in wanted.tokens.items() if entry.force)
+    same = not forced and len(set(depths)) == 1 and all(vocabulary.ids == output.ids for vocabulary in vocabularies)
+    if same and depths[0] >= output.size and depths[0] % multiple == 0:
+        return VocabularyPlan(folder, output, extended, (), depths[0], special)
     given: dict[str, tuple[Row, ...]] = {}
     for token, entry in wanted.tokens.items():
         if entry.source is not None:
             at: Keys = (*keys, "tokens", token, "source")
             given[token] = _row(token, entry.source, document, at, models, vocabularies, resolve)
-    forced = frozenset(token for token, entry in wanted.tokens.items() if entry.force)
-    depths = [_vocabulary_size(model) for model in models]
+    size = -(-output.size // multiple) * multiple
     rows = align(output, vocabularies, depths, base, given, forced, size)
-    special = {key: i for key, i in read_config(folder).items() if key.endswith("_token_id")}
-    return VocabularyPlan(folder, output, len(output.ids) > len(start.ids), rows, size, special)
+    return VocabularyPlan(folder, output, extended, rows, size, special)
+
+
+def _start(
+    wanted: Tokenizer,
+    document: Document,
+    keys: Keys,
+    models: Sequence[Checkpoint],
+    vocabularies: Sequence[Vocabulary],
+    base: int | None,
+    resolve: Callable[[str], Path],
+) -> tuple[Path, Vocabulary]:
+    """The tokenizer that the output's starts from, and its folder."""
+    if wanted.source == "base" and base is None:
+        raise document.error(keys, "the tokenizer of the base needs the key 'base_model'")
+    if wanted.source in ("base", "union"):
+        first = 0 if base is None else base
+        return models[first].folder, vocabularies[first]
+    folder = resolve(wanted.source)
+    return folder, Vocabulary.read(folder)
 
 
 def is_vocabulary(name: str, checkpoint: Checkpoint, part: str) -> bool:

@@ -32,9 +32,7 @@ class Vocabulary:
         """Raises InputError where there is no tokenizer.json, CheckpointError where it is none."""
         file = folder / FILE
         if not file.is_file():
-            raise InputError(
-                f"{file}: is missing; save the tokenizer with AutoTokenizer, or set no tokenizer"
-            )
+            raise InputError(f"{file}: is missing; save the tokenizer with AutoTokenizer, or set no tokenizer")
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             own = content["model"]["vocab"]

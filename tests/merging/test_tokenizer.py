@@ -2,6 +2,7 @@
 added tokens depend on its hash seed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,17 @@ def test_a_chat_template_travels_with_the_model(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(RECIPE + "tokenizer: {source: union}\nchat_template: '{{ messages }}'")
     out = merge(tmp_path / "r.yaml", tmp_path / "out")
     assert (out / "chat_template.jinja").read_text() == "{{ messages }}"
+
+
+def test_embeddings_stay_as_they_are_where_all_have_the_vocabulary(tmp_path: Path) -> None:
+    """Rows behind the last token too."""
+    for model in ("ft1", "ft2"):
+        shutil.copytree(Path("inputs", model), tmp_path / model)
+        (tmp_path / model / "tokenizer.json").write_text('{"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}}}')
+    recipe = "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: ft1}, {model: ft2}]\n"
+    for name, more in (("plain", ""), ("same", "tokenizer_source: ft2"), ("cut", "tokenizer: {pad_to_multiple_of: 5}")):
+        (tmp_path / f"{name}.yaml").write_text(recipe + more)
+        merge(tmp_path / f"{name}.yaml", tmp_path / name)
+    plain, same, cut = (Checkpoint.open(tmp_path / name) for name in ("plain", "same", "cut"))
+    assert all(np.array_equal(plain.read(name), same.read(name)) for name in plain.tensors)
+    assert cut.config["vocab_size"] == 5 and cut.read("lm_head.weight").shape == (5, 16)

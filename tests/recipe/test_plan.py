@@ -249,3 +249,13 @@ def test_a_tied_model_gives_its_embedding_as_head(plan: Callable[[str], Plan], t
     tied = changed(tmp_path / "tied", {"tie_word_embeddings": True}, lm_head__weight=None)
     resolved = plan(f"merge_method: linear\nparameters: {{weight: 1}}\nmodels: [{{model: {FT1}}}, {{model: {tied}}}]")
     assert [p.name for p in by_name(resolved, "lm_head").sources] == ["lm_head.weight", "model.embed_tokens.weight"]
+
+
+def test_our_own_keys_are_read_and_checked_too(plan: Callable[[str], Plan]) -> None:
+    recipe = f"merge_method: passthrough\nmodels: [{{model: {FT1}}}]\n"
+    own = (
+        "jaxmerge: {seed: 7, candidate: 'search:0:1', scores: {search: 1.0}, experts: [a], groups: [b], parameters: {}}"
+    )
+    assert plan(recipe + own).seed == 7
+    with pytest.raises(InputError, match=r"r.yaml:3: jaxmerge: unknown key 'sede'"):
+        plan(recipe + "jaxmerge: {sede: 7}")
