@@ -18,6 +18,8 @@ from jaxmerge.errors import Interrupted, JaxmergeError
 
 COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "demo")
 
+INTERRUPTED = "interrupted; the same command goes on"
+
 
 def app() -> typer.Typer:
     """The command line with all its subcommands, one module of this package each."""
@@ -59,11 +61,13 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     warnings.formatwarning = lambda message, *where, **more: f"jaxmerge: warning: {message}\n"
     try:
-        return app()(args=arguments, standalone_mode=False) or 0
+        code = app()(args=arguments, standalone_mode=False) or 0
+        # typer turns an interrupt into an exit code of its own.
+        return code if code != 130 else _fail(INTERRUPTED, Interrupted.exit_code, debug)
     except typer.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; the same command goes on", Interrupted.exit_code, debug)
+        return _fail(INTERRUPTED, Interrupted.exit_code, debug)
     except JaxmergeError as error:
         return _fail(str(error), error.exit_code, debug)
     except Exception as error:

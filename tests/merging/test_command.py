@@ -1,0 +1,62 @@
+"""`jaxmerge merge` from outside."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxmerge.cli.main import main
+from jaxmerge.merging.merge import merge
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+RECIPE = str(GOLDEN / "ties" / "config.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _paths_are_relative_to_the_golden_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GOLDEN)
+
+
+def test_the_command_writes_what_the_function_writes(tmp_path: Path) -> None:
+    merge(RECIPE, tmp_path / "function")
+    command = [sys.executable, "-P", "-m", "jaxmerge", "merge", RECIPE, str(tmp_path / "command")]
+    subprocess.run(command, check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    names = {p.name for p in (tmp_path / "command").iterdir()}
+    assert names == {"config.json", "generation_config.json", "model.safetensors", "README.md", "mergekit_config.yml"}
+    for name in names:
+        assert (tmp_path / "command" / name).read_bytes() == (tmp_path / "function" / name).read_bytes()
+
+
+def test_a_dry_run_prints_plan_memory_and_size_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["merge", RECIPE, str(tmp_path / "out"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("ties", "inputs/ft3", "model.layers.5.mlp.up_proj.weight [32, 16] float32", "memory", "62.3 kB"):
+        assert part in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_input_is_exit_code_2_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.yaml").write_text("merge_method: ties\ndtpe: float32\n")
+    assert main(["merge", str(tmp_path / "r.yaml"), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"r.yaml"}
+
+
+def test_models_that_do_not_fit_are_exit_code_3(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: inputs/ft1}, {model: inputs_edge/ft1}]"
+    )
+    assert main(["merge", str(tmp_path / "r.yaml"), str(tmp_path / "out")]) == 3
+
+
+def test_an_interrupt_is_exit_code_75(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxmerge.merging.tensor.merge_tile", interrupt)
+    assert main(["merge", RECIPE, str(tmp_path / "out")]) == 75
+    assert list(tmp_path.iterdir()) == []
