@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 
 from jaxmerge.errors import InputError
 from jaxmerge.operators import dare_linear, dare_ties, linear, passthrough, slerp, task_arithmetic, ties
+from jaxmerge.operators.function import from_function
 from jaxmerge.operators.interface import Operator
 
 MODULES = (linear, slerp, task_arithmetic, ties, dare_linear, dare_ties, passthrough)
@@ -18,10 +19,10 @@ GROUP = "jaxmerge.operators"
 
 
 def operator(name: str) -> Operator:
-    """The operator of a name: one of ours, `module:attribute`, or an entry point of the group
-    `jaxmerge.operators`.
+    """The operator of a name: one of ours, `module:attribute`, or an entry point of the group `jaxmerge.operators`.
 
-    Raises InputError for a name that nothing answers to, and for something that is not an Operator.
+    What is referred to is an Operator or a plain function (see `function.from_function`). Raises InputError for a
+    name that nothing answers to, and for anything else.
     """
     if name in OPERATORS:
         return OPERATORS[name]
@@ -42,6 +43,8 @@ def imported(reference: str, name: str) -> Operator:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"operator {name!r}: cannot import {reference!r}: {error}") from error
-    if not isinstance(found, Operator):
-        raise InputError(f"operator {name!r}: {reference!r} is not a jaxmerge.operators.interface.Operator")
-    return found
+    if isinstance(found, Operator):
+        return found
+    if callable(found):
+        return from_function(found, name)
+    raise InputError(f"operator {name!r}: {reference!r} is neither an Operator nor a function")

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-BITS = 31  # float64 holds sums of 2^22 such integers exactly: the most elements that a chunk may have
+BITS = 31
+MOST = 1 << 22  # elements, of which float64 holds the sum exactly
 
 
 def nested_sums(chunks: Iterable[tuple[np.ndarray, np.ndarray]], largest: float, sets: int) -> np.ndarray:
@@ -24,7 +25,9 @@ def nested_sums(chunks: Iterable[tuple[np.ndarray, np.ndarray]], largest: float,
     exponent = math.frexp(largest)[1]
     sums = np.zeros(sets + 1, np.int64)
     for magnitudes, first_set in chunks:
-        integers = np.multiply(magnitudes, 2.0 ** (BITS - exponent), dtype=np.float64)
-        np.rint(integers, out=integers)
-        sums += np.bincount(first_set, integers, minlength=sets + 1).astype(np.int64)
+        for start in range(0, len(magnitudes), MOST):
+            part = slice(start, start + MOST)
+            integers = np.multiply(magnitudes[part], 2.0 ** (BITS - exponent), dtype=np.float64)
+            np.rint(integers, out=integers)
+            sums += np.bincount(first_set[part], integers, minlength=sets + 1).astype(np.int64)
     return np.cumsum(sums).astype(np.float64) * 2.0 ** (exponent - BITS)
