@@ -68,7 +68,7 @@ def restoring(sums: np.ndarray) -> np.ndarray:
 def at(density: Array, name: str, i: int, stats: Stats) -> Array:
     """The entry of table `name` for source i at the grid point nearest to a density."""
     nearest = jnp.argmin(jnp.abs(stats["density"][i] - density[i]))
-    return stats[name][i][nearest]
+    return jnp.asarray(stats[name])[i, nearest]
 
 
 def rescaled(delta: Array, i: int, stats: Stats, params: Params) -> Array:

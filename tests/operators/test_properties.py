@@ -1,0 +1,234 @@
+"""What must hold for any tensors, whatever the reference does."""
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from jaxmerge.errors import CheckpointError
+from jaxmerge.operators import OPERATORS, merge_tensor
+from jaxmerge.operators.arithmetic import sine
+from jaxmerge.operators.interface import Request, Sources, Tile
+from jaxmerge.operators.whole_tensor import complete
+
+RNG = np.random.default_rng(0)
+BASE = RNG.normal(size=(24, 40)).astype(np.float32)
+EXPERTS = [BASE + RNG.normal(size=BASE.shape).astype(np.float32) * np.float32(0.1) for _ in range(3)]
+WEIGHTS = [0.5, 0.3, 0.4]
+VECTOR_OPERATORS = ["task_arithmetic", "ties", "dare_linear", "dare_ties"]
+TRIMMING = ["ties", "dare_linear", "dare_ties"]
+
+
+def merge(name, base=BASE, experts=EXPERTS, seed=0, tensor="w", masks=None, **params):
+    operator = OPERATORS[name]
+    params.setdefault("weight", WEIGHTS[: len(experts)])
+    params = {p.name: params[p.name] for p in operator.parameters if p.name in params}
+    base = base if operator.needs_base else None
+    return merge_tensor(operator, base, experts, params, tensor=tensor, seed=seed, masks=masks)
+
+
+def same_bits(one, two):
+    np.testing.assert_array_equal(one.view(np.uint32), two.view(np.uint32))
+
+
+@pytest.mark.parametrize("name", VECTOR_OPERATORS)
+def test_nothing_added_is_the_base_to_the_bit(name):
+    base = BASE.copy()
+    base[0, :4] = [-0.0, 0.0, 1e-39, -1e-45]
+    for changed in ({"lambda": 0.0}, {"weight": [0.0] * 3}, {"density": 0.0}):
+        if "density" in changed and name not in TRIMMING:
+            continue
+        same_bits(merge(name, base, **changed), base)
+    same_bits(merge(name, base, [base] * 3, density=0.5), base)
+
+
+@pytest.mark.parametrize("name", VECTOR_OPERATORS)
+def test_one_source_of_weight_one_is_that_source(name):
+    merged = merge(name, experts=EXPERTS[:1], weight=[1.0])
+    np.testing.assert_array_equal(merged, BASE + (EXPERTS[0] - BASE))
+    np.testing.assert_allclose(merged, EXPERTS[0], rtol=0, atol=3e-7)
+
+
+@pytest.mark.parametrize("name", ["linear", "task_arithmetic", "ties"])
+def test_the_order_of_the_sources_does_not_matter(name):
+    order = [2, 0, 1]
+    densities = [0.3, 0.6, 0.9]
+    one = merge(name, density=densities)
+    two = merge(
+        name,
+        experts=[EXPERTS[i] for i in order],
+        weight=[WEIGHTS[i] for i in order],
+        density=[densities[i] for i in order],
+    )
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TRIMMING)
+@pytest.mark.parametrize("rescale", [True, False])
+def test_density_one_is_no_trim(name, rescale):
+    untrimmed = merge(name, density=1.0, rescale=rescale)
+    same_bits(untrimmed, merge(name, density=1.0, rescale=not rescale))
+    if name == "dare_linear":
+        same_bits(untrimmed, merge("task_arithmetic"))
+    masks = [np.zeros(BASE.shape, np.uint8)] * 3
+    if name != "ties":
+        same_bits(untrimmed, merge(name, density=1.0, masks=masks))
+
+
+@pytest.mark.parametrize("name", [*VECTOR_OPERATORS, "linear"])
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 0), (0, 3), (1, 1), (7,), (2, 3, 4), (5, 1)])
+def test_any_shape(name, shape):
+    rng = np.random.default_rng(1)
+    base, *experts = (np.asarray(rng.normal(size=shape), np.float32) for _ in range(4))
+    merged = merge(name, base, experts, density=0.4)
+    assert merged.shape == shape and merged.dtype == np.float32 and np.isfinite(merged).all()
+    if name != "linear" and base.size:
+        flat = merge(name, base.reshape(-1), [expert.reshape(-1) for expert in experts], density=0.4)
+        if not name.startswith("dare"):
+            same_bits(merged.reshape(-1), flat)
+
+
+def test_ties_keeps_the_largest_and_all_that_are_as_large():
+    base, expert = np.zeros(10, np.float32), np.array([1, -3, 2, 2, -2, 0.5, 0, 0, 0, 4], np.float32)
+    for density, kept in [(0.01, [9]), (0.25, [1, 9]), (0.3, [1, 2, 3, 4, 9]), (0.6, [0, 1, 2, 3, 4, 9])]:
+        merged = merge("ties", base, [expert], weight=[1.0], density=density)
+        assert np.flatnonzero(merged).tolist() == kept
+        np.testing.assert_array_equal(merged[kept], expert[kept])
+
+
+def test_ties_elects_signs_and_averages_what_agrees():
+    base = np.zeros(5, np.float32)
+    one, two = np.array([1, 1, -1, 2, 0], np.float32), np.array([3, -3, -1, -2, 0], np.float32)
+    merged = merge("ties", base, [one, two], weight=[1.0, 1.0])
+    np.testing.assert_array_equal(merged, [2, -3, -1, 2, 0])  # a tied vote is positive
+    merged = merge("ties", base, [one, two], weight=[1.0, -1.0], normalize=False)
+    np.testing.assert_array_equal(merged, [-3, 4, 1, 4, 0])  # a tie of 1 and -1 in the third place: 1 wins
+
+
+@pytest.mark.parametrize("name", TRIMMING)
+def test_rescaling_restores_the_norm_of_what_is_left(name):
+    merged = merge(name, experts=EXPERTS[:1], weight=[1.0], density=0.3, rescale=True, normalize=False)
+    delta = EXPERTS[0].astype(np.float64) - BASE
+    assert np.abs(merged - BASE.astype(np.float64)).sum() == pytest.approx(np.abs(delta).sum(), rel=1e-5)
+    assert 0.15 < (merged != BASE).mean() < 0.45
+
+
+def test_masks_depend_on_seed_tensor_and_place_and_are_nested():
+    def kept(density=0.5, **where):
+        merged = merge("dare_linear", experts=[EXPERTS[0]], weight=[1.0], density=density, rescale=False, **where)
+        return merged != BASE
+
+    assert 0.4 < kept().mean() < 0.6
+    np.testing.assert_array_equal(kept(), kept())
+    for where in ({"seed": 1}, {"tensor": "v"}):
+        assert 0.4 < (kept() ^ kept(**where)).mean() < 0.6
+    assert not (kept(0.2) & ~kept(0.5)).any()
+    both = merge("dare_linear", experts=[EXPERTS[0]] * 2, weight=[1.0, 0.0], density=0.5, rescale=False)
+    np.testing.assert_array_equal(both != BASE, kept())
+
+
+def test_recorded_masks_are_used_as_they_are():
+    masks = [RNG.integers(0, 2, BASE.shape).astype(np.uint8) for _ in range(3)]
+    merged = merge("dare_linear", masks=masks, density=0.5, rescale=False)
+    expected = BASE + sum(
+        np.float32(w) * mask * (expert - BASE) for w, mask, expert in zip(WEIGHTS, masks, EXPERTS, strict=True)
+    )
+    np.testing.assert_allclose(merged, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_huge_and_tiny_values(name, scale):
+    """Powers of ten that float32 holds: the result scales along (norms below 1e-7 are not rescaled)."""
+    count = OPERATORS[name].max_sources or 3
+    base, experts = np.float32(scale) * BASE, [np.float32(scale) * expert for expert in EXPERTS[:count]]
+    merged = merge(name, base, experts, density=0.5, t=0.3, rescale=False)
+    reference = merge(name, base=BASE, experts=EXPERTS[:count], density=0.5, t=0.3, rescale=False)
+    if name == "slerp" and scale < 1:
+        reference = np.float32(0.7) * BASE + np.float32(0.3) * EXPERTS[0]  # norms vanish: the cosine is taken as 0
+        assert np.isfinite(merged).all()
+        return
+    differ = np.abs(merged / scale - reference) > 1e-5
+    assert differ.mean() < 0.002  # magnitudes that round to the cut
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_source_that_is_not_finite_is_refused(bad):
+    expert = EXPERTS[0].copy()
+    expert[3, 3] = bad
+    for name in TRIMMING:
+        with pytest.raises(CheckpointError, match="tensor w: source 2 or the base holds NaN or infinite values"):
+            merge(name, experts=[EXPERTS[1], expert])
+
+
+def test_stored_dtypes_are_widened_exactly():
+    for dtype in (ml_dtypes.bfloat16, np.float16):
+        narrow = [array.astype(dtype) for array in (BASE, *EXPERTS)]
+        wide = [array.astype(np.float32) for array in narrow]
+        for name in ("linear", "ties", "dare_ties"):
+            one = merge(name, narrow[0], narrow[1:], density=0.5)
+            same_bits(one, merge(name, wide[0], wide[1:], density=0.5))
+        mixed = merge("ties", narrow[0], [narrow[1], wide[2], narrow[3]], density=0.5)
+        same_bits(mixed, merge("ties", wide[0], wide[1:], density=0.5))
+
+
+def test_slerp():
+    merged = [merge("slerp", experts=EXPERTS[:1], t=t) for t in (0.0, 1.0)]
+    np.testing.assert_allclose(merged[0], BASE, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(merged[1], EXPERTS[0], rtol=0, atol=1e-6)
+    one, two = np.array([1, 0, 0], np.float32), np.array([0, 2, 0], np.float32)
+    halfway = merge("slerp", one, [two], t=0.5)
+    np.testing.assert_allclose(halfway, [np.sqrt(0.5), 2 * np.sqrt(0.5), 0], atol=1e-6)
+    for other in (-one, one * 3, np.zeros(3, np.float32)):  # antipodal, colinear, zero
+        merged = merge("slerp", one, [other], t=0.25)
+        of_one, of_other = (0.75, 0.25) if other.any() else (np.sin(0.75 * np.pi / 2), 0)
+        np.testing.assert_allclose(merged, of_one * one + of_other * other, atol=1e-6)
+
+
+def test_sine():
+    x = np.linspace(-900, 900, 100_001).astype(np.float32)
+    assert np.abs(np.asarray(jax.jit(sine)(x)) - np.sin(x.astype(np.float64))).max() < 2e-7
+
+
+def test_linear_refuses_weights_that_sum_to_zero():
+    check = OPERATORS["linear"].check
+    assert "sum to zero" in check({"weight": [0.5, -0.5], "normalize": True})
+    assert check({"weight": [0.5, -0.5], "normalize": False}) is None
+    assert check({"weight": [0.5, 0.1], "normalize": True}) is None
+    assert OPERATORS["ties"].check({"weight": [0.5, -0.5], "normalize": True}) is None
+
+
+CHOSEN = ("weight", "t", "density")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_gradients_match_finite_differences(name):
+    operator = OPERATORS[name]
+    count = operator.max_sources or 3
+    base = BASE if operator.needs_base else None
+    values = complete(operator, {p.name: 0.4 for p in operator.parameters if p.name in CHOSEN}, count)
+    if "weight" in values:
+        values["weight"] = np.array(WEIGHTS)
+    grid = {p.name: tuple(values[p.name].reshape(-1, 1)) for p in operator.parameters if p.gridded}
+    # the first source outvotes the others everywhere, so that no election flips within a step
+    sizes = RNG.uniform(0.5, 1, (3, *BASE.shape)) * RNG.choice([-1, 1], (3, *BASE.shape))
+    deltas = sizes * np.reshape([0.1, 0.02, 0.005], (3, 1, 1))
+    experts = tuple((BASE + deltas[:count]).astype(np.float32))
+    stats = operator.prepare(Sources(base, experts), Request("w", 0, grid)).stats
+    tile = Tile(base, experts, np.arange(len(BASE), dtype=np.uint32))
+    direction = jnp.asarray(RNG.normal(size=BASE.shape), jnp.float32)
+
+    @jax.jit
+    def loss(moved):
+        return jnp.sum(direction * operator.apply(tile, stats, {**params, **moved}))
+
+    params = {key: jnp.asarray(value, jnp.float32) for key, value in values.items()}
+    for key in {"weight", "lambda", "t", "scale"} & set(params):
+        gradient = np.asarray(jax.grad(loss)({key: params[key]})[key]).reshape(-1)
+        for i in range(gradient.size):
+            step = np.zeros(gradient.size, np.float32)
+            step[i] = 1e-2
+            step = step.reshape(params[key].shape)
+            difference = (loss({key: params[key] + step}) - loss({key: params[key] - step})) / 2e-2
+            assert gradient[i] == pytest.approx(float(difference), rel=1e-2, abs=1e-2)
