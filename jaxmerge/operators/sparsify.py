@@ -122,8 +122,7 @@ def prepare_random(sources: Sources, request: Request) -> Prepared:
         below.append(np.array([mask_field.keep_below(density) for density in grid], np.uint32))
         if request.masks is not None:
             masks.append((np.asarray(request.masks[i]) != 0) | (grid[0] >= 1))
-            dropped = ~masks[i].reshape(-1)
-            chunks = ((size[cut], dropped[cut] * len(grid)) for cut in slices(size.size, CHUNK))
+            chunks = recorded(size, masks[i].reshape(-1), len(grid))
         else:
             chunks = drawn(size.reshape(-1, shape[-1]) if size.size else size, keys[i], below[i])
         ratios.append(restoring(exact_sum.nested_sums(chunks, largest, len(grid))))
@@ -134,6 +133,11 @@ def prepare_random(sources: Sources, request: Request) -> Prepared:
         "ratio": padded(ratios, np.float32),
     }
     return Prepared(stats, {"mask": tuple(masks)} if masks else {})
+
+
+def recorded(size: np.ndarray, kept: np.ndarray, grid: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Chunks of flat magnitudes with the smallest grid point that keeps each element: the first, or none."""
+    return ((size[cut], np.where(kept[cut], 0, grid)) for cut in slices(size.size, CHUNK))
 
 
 def drawn(size: np.ndarray, key: np.ndarray, below: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
