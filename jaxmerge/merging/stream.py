@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, ShardWriter
 from jaxmerge.merging.tensor import TILE, Inputs, Masks, load, merge
+from jaxmerge.operators.interface import nothing
 from jaxmerge.recipe.plan import Plan
 from jaxmerge.recipe.tensors import TensorPlan
 
@@ -70,7 +71,8 @@ def peak_bytes(plan: Plan) -> int:
         elements = int(np.prod(tensor.shape, dtype=np.int64))
         own = input_bytes(plan, tensor)
         beside = 0 if following is None else input_bytes(plan, following)
-        prepared = 0 if tensor.copied else 4 * elements * (len(tensor.sources) + 1)
+        prepares = not tensor.copied and plan.operator.prepare is not nothing
+        prepared = 4 * elements * (len(tensor.sources) + 1) if prepares else 0
         tile = 4 * min(elements, TILE) * (len(tensor.pieces) + 1)
         held = own + (beside if own + beside <= AHEAD else 0)
         peak = max(peak, held + prepared + tile + 2 * tensor.nbytes)
