@@ -17,8 +17,8 @@ def command(
     from jaxmerge.report.run_data import read_run
     from jaxmerge.report.table import result_table
 
-    with shown() as report:
-        run_demo(out, report)
+    with shown() as progress:
+        run_demo(out, progress)
     run = read_run(out)
     Console().print(result_table(run.summary or {}, run.config))
     for what, name in (("model", "model"), ("recipe", "best.yaml"), ("report", "report.html")):

@@ -29,7 +29,9 @@ def _log(progress: "Progress") -> None:
 
 def line(progress: "Progress") -> str:
     """`search 12/40 · best 0.6120 · mean 0.5031 · 5.1 candidates/s · 1:48 left`."""
-    parts = [f"{progress.stage} {progress.done}" + (f"/{progress.total}" if progress.total else "")]
+    # A step that is not counted (loading, export) is only named.
+    done = f" {progress.done}" if progress.done or progress.total else ""
+    parts = [progress.stage + done + (f"/{progress.total}" if progress.total else "")]
     if progress.best is not None:
         parts.append(f"best {progress.best:.4f}")
     if progress.mean is not None:

@@ -8,6 +8,7 @@ from jaxmerge.report import charts, curves
 from jaxmerge.report.run_data import RunData, read_run
 from jaxmerge.report.scale import Scale
 from jaxmerge.report.standings import KINDS, TITLES, comparison_of, standings, verdict
+from jaxmerge.search.history import Generation
 
 # Each chart that fills the page's width is drawn for a screen and for a phone; CSS shows one of them.
 _WIDTHS = {"wide": 704, "narrow": 340}
@@ -71,7 +72,7 @@ def _content(run: RunData) -> dict[str, Any]:
         if any(row.test is not None for row in rows)
         else None,
         "recipe": _recipe(run),
-        "objectives": [o for o in run.config.get("objectives") or [] if isinstance(o, dict)],
+        "objectives": _objectives(run),
         "cost": _cost(run),
         "versions": _pairs((run.summary or {}).get("versions")),
         "config_text": run.config_text,
@@ -79,14 +80,14 @@ def _content(run: RunData) -> dict[str, Any]:
     }
 
 
-def _so_far(searched: list[curves.Candidate], scale: Scale) -> tuple[str, str]:
+def _so_far(searched: list[Generation], scale: Scale) -> tuple[str, str]:
     """The answer's place while the run goes on."""
-    scores = [c.score for c in searched if c.score is not None]
-    if not scores:
+    scores = curves.scores(searched)
+    best = max((score for score in scores if score is not None), default=None)
+    if best is None:
         return "Still running", "No candidate has a score yet."
-    generations = len({(c.stage, c.generation) for c in searched})
-    count = f"{len(searched)} candidates in {generations} generation{'s' if generations != 1 else ''}"
-    return "Still running", f"Best search score so far: {scale.score(max(scores))}, after {count}."
+    count = f"{len(scores)} candidates in {len(searched)} generation{'s' if len(searched) != 1 else ''}"
+    return "Still running", f"Best search score so far: {scale.score(best)}, after {count}."
 
 
 def _both_widths(draw: Callable[[int, str], str]) -> dict[str, Any]:
@@ -110,16 +111,37 @@ def _recipe(run: RunData) -> dict[str, Any]:
     return {"maps": maps, "constants": constants}
 
 
+def _objectives(run: RunData) -> list[dict[str, Any]]:
+    """name, kind, metric, weight and files of each, and the evolved merge's test score where there are several."""
+    several = len(run.config.get("objectives") or []) > 1
+    tested = (run.summary or {}).get("objectives") or {}
+    return [
+        {
+            "name": objective.get("name", ""),
+            "kind": objective.get("kind", ""),
+            "metric": objective.get("metric"),
+            "weight": objective.get("weight", 1) if several else None,
+            "test": Scale.of({"objectives": [objective]}).score(tested.get(objective.get("name"))) if several else None,
+            "files": {split: Path(str(file)).name for split, file in (objective.get("data") or {}).items()},
+        }
+        for objective in run.config.get("objectives") or []
+    ]
+
+
 def _cost(run: RunData) -> list[tuple[str, str]]:
     summary = run.summary or {}
-    failed = sum(c.score is None for c in run.history)
+    scores = curves.scores(curves.searched(run.history))
+    failed = scores.count(None)
+    spent = sum(result.seconds for generation in run.history for result in generation.results)
     facts = {
-        "candidates": f"{summary.get('candidates', len(run.history))}",
+        "candidates": f"{summary.get('candidates', len(scores))}",
         "failed": f"{failed}" if failed else None,
-        "time": _duration(summary.get("seconds", sum(c.seconds for c in run.history))),
+        "time": _duration(summary.get("seconds", spent)),
         "candidates per second": _rate(summary.get("candidates_per_second")),
         "compilations": summary.get("compiles"),
         "devices": _plain(summary.get("devices")),
+        "started from": summary.get("start"),
+        "chosen on": summary.get("chosen_on"),
         "seed": summary.get("seed", (run.config.get("search") or {}).get("seed")),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]

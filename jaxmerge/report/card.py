@@ -45,7 +45,10 @@ def model_card(
         _scores(summary, config, scale),
         "Intervals are 95%, on the test data, which the search never saw.",
         "## Parents",
-        "\n".join(f"- {_line(p.name)}: `{p.model}`, license: {p.license or 'not stated'}" for p in parents),
+        "\n".join(
+            f"- {_line(p.name)}: `{p.model}`, license: {p.license or 'not known here, see its own card'}"
+            for p in parents
+        ),
         "## Recipe",
         _fenced(recipe, "yaml"),
         "`jaxmerge merge` makes this model again from the recipe, bit for bit.",

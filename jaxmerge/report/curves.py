@@ -1,13 +1,12 @@
 """The course of a search, from its history: best so far, and the spread of each generation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
-from jaxmerge.report.run_data import Candidate
 from jaxmerge.report.standings import RANDOM_SEARCH
+from jaxmerge.search.history import Generation
 
 # A longer search is thinned to this many generations before it is drawn.
 _DRAWN = 500
@@ -32,46 +31,44 @@ class Spread:
     high: np.ndarray
 
 
-def searched(history: Sequence[Candidate]) -> list[Candidate]:
-    """The search's own candidates, in the order they were proposed."""
-    return _ordered(c for c in history if c.stage != RANDOM_SEARCH)
+def searched(history: Sequence[Generation]) -> list[Generation]:
+    """The search's own generations."""
+    return [generation for generation in history if generation.stage != RANDOM_SEARCH]
 
 
-def random_search(history: Sequence[Candidate]) -> list[Candidate]:
-    """The control's candidates, in the order they were drawn."""
-    return _ordered(c for c in history if c.stage == RANDOM_SEARCH)
+def random_search(history: Sequence[Generation]) -> list[Generation]:
+    """The control's generations."""
+    return [generation for generation in history if generation.stage == RANDOM_SEARCH]
 
 
-def best_so_far(candidates: Sequence[Candidate]) -> Curve:
+def scores(generations: Sequence[Generation]) -> list[float | None]:
+    """Every candidate's score, None where it failed."""
+    return [result.score for generation in generations for result in generation.results]
+
+
+def best_so_far(generations: Sequence[Generation]) -> Curve:
     """A point where the best changes, and one at the end; empty where no candidate has a score."""
     x: list[int] = []
     best: list[float] = []
-    for position, candidate in enumerate(candidates, 1):
-        if candidate.score is not None and (not best or candidate.score > best[-1]):
+    everything = scores(generations)
+    for position, score in enumerate(everything, 1):
+        if score is not None and (not best or score > best[-1]):
             x.append(position)
-            best.append(candidate.score)
+            best.append(score)
     if best:
-        x.append(len(candidates))
+        x.append(len(everything))
         best.append(best[-1])
     return Curve(np.array(x), np.array(best))
 
 
-def spread(candidates: Sequence[Candidate]) -> Spread:
+def spread(generations: Sequence[Generation]) -> Spread:
     """The generations' percentiles; failed candidates do not count, a generation without scores is left out."""
     points, position = [], 0
-    for _, generation in groupby(candidates, key=lambda c: (c.stage, c.generation)):
-        members = list(generation)
-        scores = [c.score for c in members if c.score is not None]
-        position += len(members)
-        if scores:
-            points.append((position, *np.percentile(scores, [10, 50, 90])))
+    for generation in generations:
+        position += len(generation.results)
+        found = [score for score in scores([generation]) if score is not None]
+        if found:
+            points.append((position, *np.percentile(found, [10, 50, 90])))
     points = points[:: len(points) // _DRAWN + 1]
     x, low, middle, high = np.array(points).reshape(-1, 4).T
     return Spread(x, low, middle, high)
-
-
-def _ordered(candidates: Iterable[Candidate]) -> list[Candidate]:
-    # The sort is stable: stages keep the order in which they first appear.
-    kept = list(candidates)
-    stages = {stage: place for place, stage in enumerate(dict.fromkeys(c.stage for c in kept))}
-    return sorted(kept, key=lambda c: (stages[c.stage], c.generation, c.index))

@@ -14,6 +14,7 @@ def test_line_says_what_is_known():
     everything = _progress(total=40, best=0.612, mean=0.5, failed=2, rate=5.123, left=108.4)
     assert line(everything) == "search 3/40 · best 0.6120 · mean 0.5000 · 2 failed · 5.12 candidates/s · 1:48 left"
     assert line(_progress()) == "search 3"
+    assert line(_progress(stage="loading", done=0)) == "loading"
 
 
 def test_without_a_terminal_every_tenth_step_is_a_line(capsys):

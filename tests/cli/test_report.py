@@ -14,7 +14,7 @@ def _run(*arguments: str) -> None:
 
 
 def test_prints_the_page_it_wrote(tmp_path, capsys):
-    (tmp_path / "config.yaml").write_text("models: {a: x}\nspace: {}\nsearch: {}\n")
+    (tmp_path / "config.yaml").write_text("models: {a: x}\nspace: {}\nsearch: {population: 4}\n")
     _run(str(tmp_path))
     page = tmp_path / "report.html"
     assert capsys.readouterr().out.strip() == str(page)

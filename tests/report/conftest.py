@@ -64,7 +64,7 @@ def summary_of(baselines: dict[str, tuple[float, float]] = BASELINES) -> dict[st
             for name, (search, test) in baselines.items()
         },
         "comparison": {"baseline": "random_search", "difference": 0.174, "interval": [0.118, 0.230]},
-        "candidates": 1288,
+        "candidates": 640,
         "candidates_per_second": 5.13,
         "seconds": 251.3,
         "compiles": 2,
@@ -77,10 +77,10 @@ def summary_of(baselines: dict[str, tuple[float, float]] = BASELINES) -> dict[st
 def history_of(generations: int = 40, population: int = 16) -> list[dict[str, Any]]:
     generator = np.random.default_rng(0)
     lines = []
-    for stage in ("search", "random_search"):
+    for stage in ("parameter", "random_search"):
         for generation in range(generations):
-            centre = 0.28 + 0.38 * (1 - np.exp(-generation / 12)) if stage == "search" else 0.14
-            spread = 0.10 * np.exp(-generation / 30) if stage == "search" else 0.09
+            centre = 0.28 + 0.38 * (1 - np.exp(-generation / 12)) if stage == "parameter" else 0.14
+            spread = 0.10 * np.exp(-generation / 30) if stage == "parameter" else 0.09
             for index in range(population):
                 score = round(96 * float(np.clip(generator.normal(centre, spread), 0, 0.677))) / 96
                 lines.append(
@@ -108,7 +108,7 @@ def best_of() -> dict[str, Any]:
         "base_model": "models/base",
         "jaxmerge": {
             "seed": 0,
-            "groups": GROUPS,
+            "groups": list(GROUPS),
             "experts": EXPERTS,
             "parameters": {
                 "weight": [list(pair) for pair in zip(math, ja, strict=True)],
@@ -172,4 +172,4 @@ def finished_history() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def long_history() -> list[dict[str, Any]]:
-    return history_of(generations=1000, population=20)
+    return history_of(generations=200)

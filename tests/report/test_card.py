@@ -39,7 +39,7 @@ def test_license_is_only_stated_where_the_parents_agree(config, summary, license
     parents = [Parent(f"p{i}", f"p{i}", text) for i, text in enumerate(licenses)]
     matter, body = _matter(_card(config, summary, parents))
     assert matter.get("license") == stated
-    assert all((text or "not stated") in body for text in licenses)
+    assert all((text or "not known here") in body for text in licenses)
 
 
 def test_names_cannot_break_front_matter_or_table(config, summary):
