@@ -27,15 +27,10 @@ def command(
             typer.echo(f"{name:{width}}  {text}")
         return
 
-    from rich.console import Console
-
+    from jaxmerge.cli.outcome import show
     from jaxmerge.cli.progress import shown
     from jaxmerge.evolution import evolve
-    from jaxmerge.report.table import result_table
-    from jaxmerge.search.resolved import plain
 
-    with shown() as report:
-        run = evolve(config, out, overrides=overrides or (), progress=report)
-    Console().print(result_table(run.summary, plain(run.config)))
-    for what, name in (("model", "model"), ("recipe", "best.yaml"), ("report", "report.html")):
-        typer.echo(f"{what:7} {out / name}")
+    with shown() as progress:
+        run = evolve(config, out, overrides=overrides or (), progress=progress)
+    show(run)

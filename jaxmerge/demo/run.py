@@ -1,27 +1,27 @@
 """The demo: the whole road on the models that ship with it."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jaxmerge.search.progress import Report
     from jaxmerge.search.run import Run
 
 CONFIG = Path(__file__).with_name("evolve.yaml")
 
 
-def run_demo(out: Path, report: Callable[[Any], None] | None = None) -> "Run":
+def run_demo(out: Path, progress: "Report | None" = None) -> "Run":
     """Run the shipped search into the folder `out`, or go on with one that was interrupted there.
 
-    report: told the search's `Progress` after every generation.
+    progress: as for `jaxmerge.evolve`.
     One device a core is used, where `JAX_NUM_CPU_DEVICES` does not say otherwise; jax reads it when it starts, so call
     this before anything else has used jax.
     """
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
     from jaxmerge import evolve
 
-    return evolve(CONFIG, out, progress=report)
+    return evolve(CONFIG, out, progress=progress)
 
 
 def cores() -> int:

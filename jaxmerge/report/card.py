@@ -12,7 +12,9 @@ from jaxmerge.report.standings import LABELS, standings, verdict
 
 @dataclass(frozen=True)
 class Parent:
-    """A model that went into the merge. model: its hub id, or its folder's name where it is local.
+    """A model that went into the merge.
+
+    model: its hub id, perhaps with `@revision`, or its folder's name where it is local.
     license: the identifier its own card states, None where it states none."""
 
     name: str
@@ -87,7 +89,7 @@ def _front_matter(parents: Sequence[Parent]) -> str:
     matter: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": list(dict.fromkeys(p.model for p in parents)),
+        "base_model": list(dict.fromkeys(p.model.partition("@")[0] for p in parents)),
         "base_model_relation": "merge",
         "tags": ["merge", "jaxmerge"],
     }

@@ -23,7 +23,7 @@ def _matter(card):
 
 
 def test_front_matter_parses_and_says_what_the_hub_reads(config, summary):
-    parents = [Parent("math", "owner/math", "apache-2.0"), Parent("ja", "ja", "apache-2.0")]
+    parents = [Parent("math", "owner/math@v1", "apache-2.0"), Parent("ja", "ja", "apache-2.0")]
     matter, body = _matter(_card(config, summary, parents))
     assert matter["library_name"] == "transformers"
     assert matter["tags"] == ["merge", "jaxmerge"]
