@@ -266,6 +266,4 @@ class EvolveConfig(Strict):
         sources = len(self.models) + chosen.base_is_source
         if sources < chosen.min_sources or (chosen.max_sources is not None and sources > chosen.max_sources):
             raise misfit(f"{chosen.name} cannot merge {len(self.models)}; change them or the operator", "models")
-        if self.tokenizer == BASE and self.base is None:
-            raise ValueError("the key 'tokenizer' is missing: there is no base to take it from; name a model")
         return self

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from jaxmerge.converters.output_folder import full_disk_named
 from jaxmerge.errors import InputError
 from jaxmerge.search.result import Result
 
@@ -94,7 +95,7 @@ class History:
         """Write a generation, and return when it is on the disk."""
         text = "".join(_line(generation, index) + "\n" for index in range(len(generation.results)))
         raw = text.encode()
-        with self.file.open("ab") as file:
+        with full_disk_named(self.file.parent), self.file.open("ab") as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())

@@ -14,6 +14,7 @@ from jaxmerge.errors import InputError
 from jaxmerge.search.algorithms import Algorithm
 from jaxmerge.search.bounds import reflect
 from jaxmerge.search.history import Generation, History, clean
+from jaxmerge.search.host import on_host
 from jaxmerge.search.keys import draw_key, stage_key
 from jaxmerge.search.progress import Report, measure
 from jaxmerge.search.ranking import composite, ordinal
@@ -78,15 +79,18 @@ def search(
     report: called after every generation that was evaluated now.
     Raises InputError where the recorded genomes are not those that this config asks for.
     """
-    algorithm, key = stage.algorithm, stage_key(stage.seed, stage.name)
+    algorithm = stage.algorithm
     recorded = history.stage(stage.name)
-    state = algorithm.init(draw_key(key, 0, "init"), stage.start)
+    with on_host():
+        key = stage_key(stage.seed, stage.name)
+        state = algorithm.init(draw_key(key, 0, "init"), stage.start)
     number = 0
     if recorded and snapshots and (stored := snapshots.load(state, history)):
         number, state = stored[0] + 1, stored[1]
     seconds = history.seconds(stage.name)
     while number < len(recorded) or not stage.limit.reached(number, algorithm.population, seconds):
-        asked, state = algorithm.ask(draw_key(key, number, "ask"), number, state)
+        with on_host():
+            asked, state = algorithm.ask(draw_key(key, number, "ask"), number, state)
         genomes = reflect(asked)
         if not np.isfinite(genomes).all():
             raise InputError(
@@ -103,11 +107,12 @@ def search(
             seconds += sum(result.seconds for result in generation.results)
             if report:
                 report(measure(stage.name, recorded, stage.limit, algorithm.population, seconds))
-        if algorithm.compares:
-            fitness = composite(generation.results, stage.resolution)
-        else:
-            fitness = ordinal(generation.results, draw_key(key, number, "ties"))
-        state = algorithm.tell(draw_key(key, number, "tell"), number, genomes, fitness, state)
+        with on_host():
+            if algorithm.compares:
+                fitness = composite(generation.results, stage.resolution)
+            else:
+                fitness = ordinal(generation.results, draw_key(key, number, "ties"))
+            state = algorithm.tell(draw_key(key, number, "tell"), number, genomes, fitness, state)
         if snapshots:
             snapshots.save(number, state, history)
         number += 1

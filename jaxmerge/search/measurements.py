@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmerge.converters.output_folder import full_disk_named
 from jaxmerge.search.engine import Candidate, Engine, Measurement
 from jaxmerge.search.history import clean
 from jaxmerge.search.result import Result
@@ -70,7 +71,7 @@ class Measurements:
             "examples": {name: np.asarray(v, np.float64).tolist() for name, v in measured.examples.items()},
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("ab") as file:
+        with full_disk_named(self.file.parent), self.file.open("ab") as file:
             # A new line first: the one before may have been cut short.
             file.write(b"\n" + json.dumps(record).encode() + b"\n")
             file.flush()

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from jaxmerge.documents import Document, dotted, write_yaml
 from jaxmerge.errors import InputError
 from jaxmerge.search.algorithms import Algorithm, choose
 from jaxmerge.search.config import EvolveConfig, Origin
 from jaxmerge.search.engine import Engine
+from jaxmerge.search.fingerprint import hash_of_file, hash_of_model
 
 HEADER = "# The config of this run as it was resolved. The same command with the config it came from resumes the run.\n"
 # What may change when a run is resumed; a path may, for what it leads to is compared by content.
@@ -47,7 +46,7 @@ def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> Evolv
     for objective in data["objectives"]:
         files = {split: (config.folder / file).resolve() for split, file in objective["data"].items()}
         objective["data"] = {split: str(file) for split, file in files.items()}
-        hashes[objective["name"]] = {split: _hash_of_file(file) for split, file in files.items()}
+        hashes[objective["name"]] = {split: hash_of_file(file) for split, file in files.items()}
     data["search"]["algorithm"] = choose(config.search.algorithm, engine.dimension)
     data["search"]["population"] = algorithm.population
     data["search"]["generations"] = config.search.last_generation
@@ -55,7 +54,7 @@ def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> Evolv
     origin = Origin(
         folder=str(config.folder),
         dimension=engine.dimension,
-        models={name: _of_model(folder) for name, folder in engine.folders.items()},
+        models={name: hash_of_model(folder) for name, folder in engine.folders.items()},
         data=hashes,
     )
     data["origin"] = origin.model_dump(exclude_none=True)
@@ -123,38 +122,10 @@ def _located(ref: Any, folder: Path) -> Any:
     return str(place.resolve()) if place.is_dir() else ref
 
 
-def _hash_of_file(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            digest = xxhash.xxh3_64()
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
-    return f"xxh3:{digest.hexdigest()}"
-
-
-def _of_model(folder: Path) -> dict[str, str | None]:
-    """What identifies a model without reading its weights: config.json, and the index or the file's header."""
-    parts = {}
-    for name in ("config.json", "model.safetensors.index.json"):
-        if (folder / name).is_file():
-            parts[name] = _hash_of_file(folder / name)
-    single = folder / "model.safetensors"
-    if single.is_file():
-        with single.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            header = stream.read(min(size, 1 << 26))
-        parts[single.name] = f"xxh3:{xxhash.xxh3_64(header).hexdigest()}, {single.stat().st_size} bytes"
-    # A snapshot of the hub lies in a folder that is named by its commit.
-    revision = folder.name if folder.parent.name == "snapshots" else None
-    return {"revision": revision, **parts}
-
-
 def require_same_models(recorded: EvolveConfig, engine: Engine, folder: Path) -> None:
     """Raises InputError where a model is no longer the one the run was made with."""
     assert recorded.origin is not None
     for name, place in engine.folders.items():
-        now = {key: value for key, value in _of_model(place).items() if value is not None}
+        now = {key: value for key, value in hash_of_model(place).items() if value is not None}
         if recorded.origin.models.get(name, now) != now:
             raise InputError(f"{folder}: the model '{name}' ({place}) has changed since the run; restore it")

@@ -1,0 +1,139 @@
+"""The evolve config: what it accepts, and how it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxmerge.documents import Document, write_yaml
+from jaxmerge.errors import InputError
+from jaxmerge.search.baselines import has_random_search, untuned
+from jaxmerge.search.config import Bounds, EvolveConfig
+from jaxmerge.search.resolved import plain, read_config
+
+TEXT = """\
+models: {a: x, b: y}
+base: z
+space:
+  operator: dare_ties
+  parameters:
+    weight: [0.0, 1.5]
+    density: {low: 0.1, high: 1.0, init: 0.5}
+    lambda: 1
+    normalize: true
+objectives:
+- name: o
+  kind: likelihood
+  data: {search: s.jsonl}
+  text: "{text}"
+"""
+
+
+def read(*overrides: str) -> EvolveConfig:
+    return Document.parse(TEXT, Path("e.yaml")).override(overrides).validate(EvolveConfig)
+
+
+def test_defaults_and_bounds() -> None:
+    config = read()
+    parameters = config.space.parameters
+    assert parameters["weight"] == Bounds(low=0.0, high=1.5)
+    assert parameters["density"] == Bounds(low=0.1, high=1.0, init=0.5)
+    assert parameters["lambda"] == 1.0 and parameters["normalize"] is True
+    assert config.search.population == "auto" and config.search.sigma == 0.1667 and config.tokenizer == "base"
+    assert config.search.last_generation == 100
+    assert read("search.budget.candidates=50").search.last_generation is None
+    assert read("search.budget.hours=1", "search.generations=7").search.last_generation == 7
+    assert read("runtime.mesh={pop: 2}").runtime.mesh.pop == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("spaec=1", "unknown key 'spaec'; did you mean 'space'?"),
+        ("search.generatoins=1", "search: unknown key 'generatoins'; did you mean 'generations'?"),
+        ("space.parameters.wieght=1", "dare_ties: unknown parameter 'wieght'; did you mean 'weight'?"),
+        ("space.operator=dare_teis", "did you mean"),
+        ("space.parameters.weight=[1, 0]", "the lower bound 1 must be below the upper bound 0"),
+        ("space.parameters.weight=[1]", "write [low, high], a number, or {low, high, init}, not [1]"),
+        ("space.parameters.weight=high", "write [low, high], a number"),
+        ("space.parameters.weight={low: 1, high: 2, init: 3}", "init 3 lies outside its bounds [1, 2]"),
+        ("space.parameters.density=[0.1, 1.2]", "1.2 lies outside [0, 1]"),
+        ("space.parameters.density=-0.5", "-0.5 lies outside [0, 1]"),
+        ("space.parameters.normalize=1", "must be true or false"),
+        ("space.parameters={weight: 1}", "nothing is searched; give [low, high], such as weight: [0, 1.5]"),
+        ("space.kind=dataflow", "dataflow is not available yet"),
+        ("space.max_hops=64", "not available yet"),
+        ("host=llava", "not available yet"),
+        ("stages=[]", "not available yet"),
+        ("runtime.mesh={pop: 1, model: 2}", "not available yet"),
+        ("runtime.bank=host", "host is not available yet"),
+        ("runtime.chunk=0", "write auto or a whole number from 1 on, not 0"),
+        ("runtime.dtype=int8", "not 'int8'"),
+        ("base=null", "dare_ties needs a base model"),
+        ("models={}", "at least 1 item"),
+        ("models.ties=w", "models.ties: is the name of a baseline"),
+        ("search.population=1", "write auto or a whole number from 2 on, not 1"),
+        ("search.seed=-1", "greater than or equal to 0, not -1"),
+        ("search.budget.candidates=0", "greater than or equal to 1"),
+        ("output.max_shard_size=5XB", "'5XB' is not a size"),
+        ("objectives.0.kidn=x", "objectives.0: unknown key 'kidn'; did you mean 'kind'?"),
+        ("objectives=[]", "at least 1 item"),
+    ],
+)
+def test_a_wrong_value_is_one_line_naming_the_key(override: str, message: str) -> None:
+    with pytest.raises(InputError) as failed:
+        read(override)
+    assert message in str(failed.value) and "\n" not in str(failed.value)
+    assert failed.value.exit_code == 2
+
+
+def test_errors_in_the_file_name_its_line(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text(TEXT.replace("high: 1.0", "high: 1.5"))
+    with pytest.raises(InputError) as failed:
+        read_config(tmp_path / "e.yaml")
+    assert str(failed.value) == f"{tmp_path}/e.yaml:7: space.parameters.density: 1.5 lies outside [0, 1]"
+
+
+def test_two_objectives_of_one_name(tmp_path: Path) -> None:
+    config: dict[str, Any] = Document.parse(TEXT, Path("e.yaml")).data
+    config["objectives"] *= 2
+    with pytest.raises(InputError, match="objectives: two are named 'o'"):
+        read_config(config)
+
+
+def test_what_is_written_reads_back_to_the_same() -> None:
+    config = read("search.options={std_min: 1e-3}", "runtime.mesh={pop: 2}", "space.granularity={block: 2}")
+    assert Document.parse(write_yaml(plain(config)), Path("c.yaml")).validate(EvolveConfig) == config
+
+
+def test_paths_are_relative_to_the_configs_folder(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text(TEXT)
+    assert read_config(tmp_path / "e.yaml").folder == tmp_path
+    with pytest.raises(InputError, match=f"search.start: {tmp_path}/r.yaml: no such recipe"):
+        read_config(tmp_path / "e.yaml", ["search.start=r.yaml"])
+
+
+def test_default_baselines_are_those_the_models_allow() -> None:
+    names = [merge.name for merge in untuned(read())]
+    assert names == ["uniform", "task_arithmetic", "task_arithmetic 1/n", "ties", "dare_ties"]
+    without = read("base=null", "space.operator=linear", "space.parameters={weight: [0, 1]}")
+    assert [merge.name for merge in untuned(without)] == ["uniform"] and has_random_search(without)
+    assert not has_random_search(read("search.baselines=[ties]"))
+    halves = next(merge for merge in untuned(read()) if merge.name == "task_arithmetic 1/n")
+    assert halves.parameters == {"weight": 0.5} and halves.sources == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["search.baselines=[unifrom]"], "unknown baseline 'unifrom'; did you mean 'uniform'?"),
+        (
+            ["base=null", "space.operator=linear", "space.parameters={weight: [0, 1]}", "search.baselines=[ties]"],
+            "search.baselines: ties needs a base model; remove it",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_be_made_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError) as failed:
+        untuned(read(*overrides))
+    assert message in str(failed.value)
