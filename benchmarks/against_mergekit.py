@@ -3,8 +3,8 @@
     python benchmarks/against_mergekit.py --mergekit PATH/TO/mergekit-yaml
 
 SmolLM2-135M's shape in bfloat16 on disk, base + 2, task_arithmetic and ties. Two figures an operator: everything but
-the scoring (for us the difference between a candidate and a plain forward pass), and a whole candidate (the likelihood of
-4096 tokens). mergekit runs as its users run it, one process a merge; transformers loads its output in float32 in one
+the scoring (for us the difference between a candidate and a plain forward pass), and a whole candidate (the likelihood
+of 4096 tokens). mergekit runs as its users run it, one process a merge; transformers loads its output in float32 in one
 process that is already warm.
 """
 

@@ -63,11 +63,15 @@ class Merged:
         return {path.removeprefix(LAYERS): self._merge(path, at, at, self._group(path, index)) for path in stacked}
 
     def rows(self, path: str, ids: Array) -> Array:
+        if self.operator.scope == "tensor":
+            return self.whole(path)[ids]
         return self._merge(path, lambda array: array[ids], _all, self._group(path), ids.astype(jnp.uint32))
 
     def block(self, path: str, start: Array, size: int) -> Array:
         count = self.bank.experts[path][0].shape[0]
         first = jnp.clip(start, 0, count - size)
+        if self.operator.scope == "tensor":
+            return lax.dynamic_slice_in_dim(self.whole(path), first, size)
         rows = first.astype(jnp.uint32) + jnp.arange(size, dtype=jnp.uint32)
         return self._merge(
             path, lambda array: lax.dynamic_slice_in_dim(array, first, size), _all, self._group(path), rows

@@ -10,7 +10,7 @@ POP = "pop"
 
 
 def population_mesh(pop: int | None = None) -> Mesh:
-    """A mesh whose `pop` axis divides the candidates. pop: devices to use (None: all). Raises InputError if too many."""
+    """A mesh whose `pop` axis divides the candidates. pop: devices to use (None: all); InputError if too many."""
     devices = jax.devices()
     if pop is not None and not 1 <= pop <= len(devices):
         raise InputError(f"runtime.mesh: pop: {pop} asked, but there are {len(devices)} devices")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.interface import Objective
 from jaxmerge.search.sources import Models
 
@@ -23,15 +24,29 @@ def memory_and_time(
     sources = [*models.experts.values(), *([models.base] if models.base is not None else [])]
     bank = sum(info.nbytes for source in sources for info in source.tensors.values())
     layer = sum(sizes[p.path] for p in table if p.stacked) // table.num_layers * dtype.itemsize
-    generating = any(hasattr(objective, "stop_ids") for objective in objectives)
+    prepared = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
+    generating = any(objective.split("search").prompts for objective in prepared if "search" in objective.splits())
     candidate = total * dtype.itemsize if generating else layer
-    seconds = 2 * total / _flops(dtype)
+    tokens = sum(map(_tokens, prepared))
+    seconds = tokens * 2 * total / _flops(dtype)
     return {
         "models": f"{len(sources)} of {total / 1e6:,.1f}M parameters, {table.num_layers} layers",
-        "bank": f"{bank / 2**20:,.0f} MiB a device, {block // chunk} devices",
-        "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights each, {chunk} at once on a device",
-        "time": f"about {seconds * 1e3:.3g} ms a thousand tokens and candidate".replace("e+", "e"),
+        "bank": f"{bank / 2**20:,.1f} MiB on each of {block // chunk} devices",
+        "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights, {chunk} at once on a device",
+        "time": f"about {seconds:.2g} s a candidate and device for {tokens:,} tokens, before compilation",
+        "compiles": "once for each kind of program, in the first generation",
     }
+
+
+def _tokens(objective: PreparedObjective) -> int:
+    """Tokens that one candidate runs over the search split, counting every new token that it may write."""
+    if "search" not in objective.splits():
+        return 0
+    split = objective.split("search")
+    sequences = [tokens for options in (*split.references, *split.prompts) for tokens in options]
+    new = len(split.prompts) * objective.config.max_new_tokens
+    share = min(1.0, (objective.config.sample or len(split)) / len(split))
+    return int(share * (sum(len(tokens.ids) for tokens in sequences) + new))
 
 
 def _flops(dtype: np.dtype) -> float:

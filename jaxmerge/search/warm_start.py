@@ -73,7 +73,7 @@ def _of_recipe(file: Path, space: ParameterSpace, models: Models) -> dict[str, n
         for layer, name in reversed(list(enumerate(row.names(models.table.num_layers)))):
             tensor = tensors.get(name)
             if tensor is None or [plan.models[p.model].folder.resolve() for p in tensor.sources] != experts:
-                raise InputError(f"search.start: {file} does not merge the config's models, in their order, in '{name}'")
+                raise InputError(f"search.start: {file} does not merge the config's models in their order: '{name}'")
             group = np.atleast_1d(space.groups.members[row.path])[layer if row.stacked else 0]
             for key, array in values.items():
                 array[group] = tensor.params[key]  # type: ignore[index]
