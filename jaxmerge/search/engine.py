@@ -44,6 +44,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def examples(self) -> Mapping[str, Mapping[str, int]]:
+        """How many examples each objective has of each split."""
+        ...
+
+    @property
     def sampled(self) -> bool:
         """Whether a draw of the search split differs from the whole of it."""
         ...

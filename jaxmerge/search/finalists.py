@@ -55,5 +55,5 @@ def choose(finalists: Sequence[Place], measurements: Measurements, split: str | 
     better on the search data. Where all fail on the split, the best on the search data."""
     if split is None or len(finalists) == 1:
         return finalists[0]
-    results = [measurements.of(place.name, place.genome, split).result for place in finalists]
+    results = measurements.scores({place.name: place.genome for place in finalists}, split)
     return finalists[int(best_first(results)[0])]

@@ -6,6 +6,7 @@ They are kept in the run's state, so that a run killed at the end of a long test
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,22 @@ class Measurements:
                 continue  # a line cut short, which is measured again
 
     def of(self, name: str, candidate: Candidate, split: str) -> Measurement:
-        """The candidate's scores on a split, measured once a run. name: identifies it within the run."""
+        """The candidate's scores on a split, measured once a run. name: identifies it within the run.
+
+        A candidate that `scores` has scored on the split comes without examples."""
         if (name, split) not in self._known:
             measured = self.engine.measure(candidate, split)
-            measured = Measurement(clean([measured.result])[0], measured.examples)
-            self._append(name, split, measured)
-            self._known[name, split] = measured
+            self._keep(name, split, Measurement(clean([measured.result])[0], measured.examples))
         return self._known[name, split]
 
-    def examples(self, split: str) -> dict[str, np.ndarray]:
-        """The examples of anything that was measured on a split; empty where nothing was."""
-        measured = (m.examples for (_, where), m in self._known.items() if where == split)
-        return next((examples for examples in measured if examples), {})
+    def scores(self, genomes: Mapping[str, np.ndarray], split: str) -> list[Result]:
+        """The results of genomes by name; those not known yet are scored together, without their examples."""
+        missing = [name for name in genomes if (name, split) not in self._known]
+        if missing:
+            results = self.engine.evaluate(np.stack([genomes[name] for name in missing]), split)
+            for name, result in zip(missing, clean(results), strict=True):
+                self._keep(name, split, Measurement(result, {}))
+        return [self._known[name, split].result for name in genomes]
 
     def known(self, name: str, split: str) -> bool:
         return (name, split) in self._known
@@ -56,6 +61,10 @@ class Measurements:
     @property
     def seconds(self) -> float:
         return sum(measurement.result.seconds for measurement in self._known.values())
+
+    def _keep(self, name: str, split: str, measured: Measurement) -> None:
+        self._append(name, split, measured)
+        self._known[name, split] = measured
 
     def _append(self, name: str, split: str, measured: Measurement) -> None:
         result = measured.result

@@ -93,6 +93,10 @@ class ParameterEngine:
         return tuple(split for split in ("search", "validation", "test") if split in common)
 
     @property
+    def examples(self) -> Mapping[str, Mapping[str, int]]:
+        return {objective.name: objective.splits() for objective in self._objectives}
+
+    @property
     def sampled(self) -> bool:
         return any(objective.sample is not None for objective in self._config.objectives)
 

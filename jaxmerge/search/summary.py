@@ -19,7 +19,7 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
     """The summary of a finished run. origin: what the search started from."""
     best, measurements = verdict.best, verdict.measurements
     tested = verdict.tested()
-    own, validation = verdict.test(best.name, best.genome), verdict.validation()
+    own = verdict.test(best.name, best.genome)
     evolved = verdict.row(verdict.search_score(best), own)
     baselines: dict[str, Any] = {}
     for merge in verdict.merges:
@@ -32,12 +32,12 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
     candidates, seconds = history.count(stage) * history.population, history.seconds(stage)
     return {
         "best_score": evolved["search_score"],
-        "validation_score": None if validation is None else validation.result.score,
+        "validation_score": verdict.validation(),
         "test_score": evolved["test_score"],
         "test_interval": evolved["test_interval"],
         "objectives": None if own is None else own.result.scores,
         "best": {"stage": best.stage, "generation": best.generation, "index": best.index},
-        "examples": verdict.examples(),
+        "examples": {name: dict(counts) for name, counts in verdict.engine.examples.items()},
         "chosen_on": verdict.chosen_on or "search",
         "start": origin,
         "baselines": baselines,

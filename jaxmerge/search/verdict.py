@@ -27,12 +27,12 @@ class Verdict:
         """As the search saw it, or on all of the data where it saw samples."""
         if not self.engine.sampled:
             return place.result.score
-        return self.measurements.of(place.name, place.genome, "search").result.score
+        return self.measurements.scores({place.name: place.genome}, "search")[0].score
 
-    def validation(self) -> Measurement | None:
+    def validation(self) -> float | None:
         if "validation" not in self.engine.splits:
             return None
-        return self.measurements.of(self.best.name, self.best.genome, "validation")
+        return self.measurements.scores({self.best.name: self.best.genome}, "validation")[0].score
 
     def test(self, name: str, candidate: Candidate) -> Measurement | None:
         """The test scores; None where there is no test data or the candidate failed on it."""
@@ -47,14 +47,6 @@ class Verdict:
         if self.rival is not None:
             found[RANDOM_SEARCH] = self.test(self.rival.name, self.rival.genome)
         return found
-
-    def examples(self) -> dict[str, dict[str, int]]:
-        """The number of examples that scores rest on: objective -> split -> N."""
-        counts: dict[str, dict[str, int]] = {name: {} for name in self.engine.weights}
-        for split in self.engine.splits:
-            for name, values in self.measurements.examples(split).items():
-                counts[name][split] = len(values)
-        return counts
 
     def row(self, search_score: float | None, test: Measurement | None) -> dict[str, Any]:
         """A baseline's entry in the summary."""

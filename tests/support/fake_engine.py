@@ -40,6 +40,7 @@ class FakeEngine:
     dimension = DIMENSION
     splits: tuple[str, ...] = ("search", "validation", "test")
     sampled = False
+    examples: Mapping[str, Mapping[str, int]] = {"near": dict.fromkeys(("search", "validation", "test"), EXAMPLES)}
     resolution = 1 / EXAMPLES
     weights: Mapping[str, float] = {"near": 1.0}
     chosen: Mapping[str, Any] = {"mesh": {"pop": 1, "model": 1}, "bank": "device", "chunk": 1, "dtype": "float32"}
