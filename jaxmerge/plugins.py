@@ -40,7 +40,7 @@ def load_function(reference: str, folder: Path, group: str) -> Callable[..., Any
 def _module(name: str, folder: Path) -> ModuleType:
     """A module beside the config is loaded from its file, so that two configs may each have a `metric.py`."""
     file = folder / f"{name}.py"
-    with _importable(folder):
+    with importable(folder):
         if not file.is_file():
             return importlib.import_module(name)
         spec = importlib.util.spec_from_file_location(name, file)
@@ -51,12 +51,13 @@ def _module(name: str, folder: Path) -> ModuleType:
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Modules beside the config may import each other. The folder stands last: it shadows nothing
+def importable(*folders: Path) -> Iterator[None]:
+    """Inside the block, modules that lie in the folders can be imported. They stand last: they shadow nothing
     installed."""
-    entry = str(folder.resolve())
-    sys.path.append(entry)
+    entries = [str(folder.resolve()) for folder in folders]
+    sys.path.extend(entries)
     try:
         yield
     finally:
-        sys.path.remove(entry)
+        for entry in entries:
+            sys.path.remove(entry)

@@ -18,6 +18,7 @@ from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator as find_operator
+from jaxmerge.plugins import importable
 from jaxmerge.recipe.alignment import groups, require_whole
 from jaxmerge.recipe.dtypes import is_float, named_dtype
 from jaxmerge.recipe.layers import DEPTH_KEYS, find_layers
@@ -108,7 +109,8 @@ def _chat_template(recipe: Recipe, document: Document, models: Sequence[Checkpoi
 
 def _operator(recipe: Recipe, document: Document) -> Operator:
     try:
-        return find_operator(recipe.merge_method)
+        with importable(Path(), document.file.parent):
+            return find_operator(recipe.merge_method)
     except InputError as error:
         raise document.error(("merge_method",), str(error)) from None
 

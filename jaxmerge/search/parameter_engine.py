@@ -202,6 +202,8 @@ class ParameterEngine:
             base=self._models.references.get(BASE),
             out_dtype=self._out_dtype.name,
         )
+        # By this name an operator of the user's own is found again.
+        written["merge_method"] = candidate.operator if isinstance(candidate, Untuned) else self._config.space.operator
         tokenizer = self._models.tokenizer
         if tokenizer != self._models.like.folder:
             written["tokenizer_source"] = str(tokenizer.resolve())

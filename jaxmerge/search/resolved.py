@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxmerge.documents import Document, dotted, write_yaml
 from jaxmerge.errors import InputError
+from jaxmerge.plugins import importable
 from jaxmerge.search.algorithms import Algorithm, choose
 from jaxmerge.search.config import EvolveConfig, Origin
 from jaxmerge.search.engine import Engine
@@ -26,12 +27,22 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
         document, folder = Document(Path("config"), dict(source)), Path.cwd()
     else:
         document, folder = Document.read(Path(source)), Path(source).parent
-    config = document.override(overrides).validate(EvolveConfig)
-    config._folder = (Path(config.origin.folder) if config.origin else folder).resolve()
+    document = document.override(overrides)
+    folder = _home(document, folder)
+    with importable(folder):  # an operator of the user's own may lie there
+        config = document.validate(EvolveConfig)
+    config._folder = folder
     if config.search.start not in ("baseline", "center") and not (config.folder / config.search.start).is_file():
         there = config.folder / config.search.start
         raise document.error(("search", "start"), f"{there}: no such recipe; write baseline, center or a recipe's path")
     return config
+
+
+def _home(document: Document, folder: Path) -> Path:
+    """The folder of the config, or of the one that a run's config.yaml came from."""
+    origin = document.data.get("origin") if isinstance(document.data, dict) else None
+    recorded = origin.get("folder") if isinstance(origin, dict) else None
+    return Path(recorded if isinstance(recorded, str) else folder).resolve()
 
 
 def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> EvolveConfig:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jaxmerge.search.resolved import read_config
 from tiny_world import write_world
 
 from jaxmerge.converters.checkpoint import Checkpoint
@@ -15,6 +14,7 @@ from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import score_all
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.parameter_engine import ParameterEngine
+from jaxmerge.search.resolved import read_config
 
 
 def engine_of(path: Path) -> ParameterEngine:
