@@ -24,9 +24,9 @@ def read_decoder(
 ) -> DecoderConfig:
     """A DecoderConfig from the keys that all families share.
 
-    max_positions, head_dim, num_kv_heads: the family's defaults where config.json has no such key; a head_dim of None is
-    hidden_size / num_attention_heads, a num_kv_heads of None the number of heads. windows: None is full attention in
-    every layer. An impossible size is an InputError that names the key.
+    max_positions, head_dim, num_kv_heads: the family's defaults where config.json has no such key; a head_dim of
+    None is hidden_size / num_attention_heads, a num_kv_heads of None the number of heads. windows: None is full
+    attention in every layer. An impossible size is an InputError that names the key.
     """
     hidden_size = positive_int(config_json, "hidden_size")
     num_heads = positive_int(config_json, "num_attention_heads")

@@ -13,6 +13,4 @@ def read(config_json: dict[str, Any]) -> DecoderConfig:
     if config_json.get("sliding_window", 4096) is not None:
         window = positive_int(config_json, "sliding_window", 4096)
     num_layers = positive_int(config_json, "num_hidden_layers", 32)
-    return read_decoder(
-        config_json, "mistral", max_positions=4096 * 32, windows=(window,) * num_layers, num_kv_heads=8
-    )
+    return read_decoder(config_json, "mistral", max_positions=4096 * 32, windows=(window,) * num_layers, num_kv_heads=8)

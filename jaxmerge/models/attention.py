@@ -1,5 +1,6 @@
 """Causal attention with grouped heads and sliding windows, and the masks it needs."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -33,19 +34,15 @@ def layer_windows(config: DecoderConfig) -> Array:
 def attend(query: Array, key: Array, value: Array, mask: Array) -> Array:
     """Scaled dot-product attention with softmax in float32.
 
-    query `[B, T, H, D]`, key and value `[B, S, K, D]` with H a multiple of K (head h reads group h // (H / K), never
-    copied), mask bool `[B, T, S]`. Gives `[B, T, H * D]` in the dtype of `value`. A query that sees nothing (padding)
-    gets a finite, meaningless result.
+    query `[B, T, H, D]`, key and value `[B, K, S, D]` with H a multiple of K (query head h reads head h // (H / K),
+    never copied), mask bool `[B, T, S]`. Gives `[B, T, H * D]` in the dtype of `value`. A query that sees nothing
+    (padding) gets a finite, meaningless result.
     """
     batch, length, heads, dim = query.shape
-    groups = key.shape[2]
+    groups = key.shape[1]
     query = query.reshape(batch, length, groups, heads // groups, dim)
-    scores = jnp.einsum(
-        "btkgd,bskd->bkgts", query, key, precision=PRECISION, preferred_element_type=jnp.float32
-    )
+    scores = jnp.einsum("btkgd,bksd->bkgts", query, key, precision=PRECISION, preferred_element_type=jnp.float32)
     scores = jnp.where(mask[:, None, None], scores * dim**-0.5, jnp.finfo(jnp.float32).min)
-    scores = scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-    shares = jnp.exp(scores)
-    shares = (shares / shares.sum(axis=-1, keepdims=True)).astype(value.dtype)
-    context = jnp.einsum("bkgts,bskd->btkgd", shares, value, precision=PRECISION)
+    shares = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    context = jnp.einsum("bkgts,bksd->btkgd", shares, value, precision=PRECISION)
     return context.reshape(batch, length, heads * dim)

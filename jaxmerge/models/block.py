@@ -21,6 +21,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
 }
 
+FEW_ROWS = 256
+
 Memory = TypeVar("Memory")
 
 
@@ -33,9 +35,17 @@ def rms_norm(x: Array, weight: Array, eps: float) -> Array:
 
 def linear(x: Array, layer: Params, name: str) -> Array:
     """`x @ weight.T`, plus the bias where the layer has one."""
-    y = jnp.einsum("...i,oi->...o", x, layer[f"{name}.weight"], precision=PRECISION)
+    y = matmul(x, layer[f"{name}.weight"])
     bias = layer.get(f"{name}.bias")
     return y if bias is None else y + bias
+
+
+def matmul(x: Array, weight: Array) -> Array:
+    """`x` `[..., in]` times `weight` `[out, in]`: `[..., out]`."""
+    if x.size <= FEW_ROWS * x.shape[-1]:
+        # The same product with the weight on the left: 10 to 20% faster on a CPU for the few rows of decoding.
+        return jnp.moveaxis(jnp.einsum("oi,...i->o...", weight, x, precision=PRECISION), 0, -1)
+    return jnp.einsum("...i,oi->...o", x, weight, precision=PRECISION)
 
 
 def block(
@@ -48,7 +58,7 @@ def block(
 ) -> tuple[Array, Memory]:
     """`x` `[B, T, hidden]` through one layer.
 
-    cos, sin: `[B, T, head_dim / 2]`. attention: from query `[B, T, H, D]`, key and value `[B, T, K, D]` of these tokens
+    cos, sin: `[B, T, head_dim / 2]`. attention: from query `[B, T, H, D]`, key and value `[B, K, T, D]` of these tokens
     to the context `[B, T, H * D]` and whatever the caller keeps (a cache, or None), which is given back.
     """
     tokens, heads = x.shape[:2], (-1, config.head_dim)
@@ -59,7 +69,8 @@ def block(
     if config.qk_norm:
         query = rms_norm(query, layer["self_attn.q_norm.weight"], config.norm_eps)
         key = rms_norm(key, layer["self_attn.k_norm.weight"], config.norm_eps)
-    context, memory = attention(rotate(query, cos, sin), rotate(key, cos, sin), value)
+    query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+    context, memory = attention(query, key.swapaxes(1, 2), value.swapaxes(1, 2))
     x = x + linear(context, layer, "self_attn.o_proj")
     h = rms_norm(x, layer["post_attention_layernorm.weight"], config.norm_eps)
     gate = ACTIVATIONS[config.activation](linear(h, layer, "mlp.gate_proj"))

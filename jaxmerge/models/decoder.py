@@ -21,9 +21,7 @@ def layer_of(weights: Weights, index: Array, dtype: DTypeLike) -> Params:
     return {path: array.astype(dtype) for path, array in weights.layer(index).items()}
 
 
-def hidden_states(
-    weights: Weights, config: DecoderConfig, tokens: Array, valid: Array, *, dtype: DTypeLike
-) -> Array:
+def hidden_states(weights: Weights, config: DecoderConfig, tokens: Array, valid: Array, *, dtype: DTypeLike) -> Array:
     """Hidden states after the final norm: `[B, T, hidden]` in `dtype`, the compute dtype.
 
     tokens int32 `[B, T]`; valid bool `[B, T]`, False at padding, which may stand left or right: positions count valid

@@ -17,13 +17,22 @@ from jaxmerge.models.weights import Weights
 
 
 class Cache(NamedTuple):
-    """Keys and values `[L, B, S, K, D]` of S slots: the prompt's columns, then one for each new token."""
+    """Keys and values `[L, B, K, S, D]` of S slots: the prompt's columns, then one for each new token."""
 
     keys: Array
     values: Array
 
 
+class Slots(NamedTuple):
+    """What the columns of a cache hold: positions int32 and valid bool, `[B, S]`."""
+
+    positions: Array
+    valid: Array
+
+
 class _State(NamedTuple):
+    """token `[B]` was chosen for column `step` of the output and is not yet written."""
+
     step: Array
     token: Array
     done: Array
@@ -47,54 +56,48 @@ def generate(
 ) -> Array:
     """Continue every prompt: int32 `[B, max_new_tokens]`, -1 from the first stop id on (which is not given back).
 
-    tokens int32 and valid bool `[B, T]`, padded left or right. Greedy unless a key and a temperature above 0 are given.
-    Ends as soon as every prompt has stopped; under vmap, as soon as those of all members have.
+    tokens int32 and valid bool `[B, T]`, padded left or right. Greedy unless a key and a temperature above 0 are
+    given; see `sampling.next_token`. Ends as soon as every prompt has stopped; under vmap, as soon as those of all
+    members have. A row without a valid token stops at once.
     """
     batch, length = tokens.shape
-    slots = length + max_new_tokens
     lengths = valid.sum(axis=-1, dtype=jnp.int32)
     slot_valid = jnp.concatenate([valid, jnp.ones((batch, max_new_tokens), bool)], axis=1)
-    slot_positions = positions_of(slot_valid)
+    slots = Slots(positions_of(slot_valid), slot_valid)
     stops = jnp.asarray(stop_ids, jnp.int32)
 
-    def pick(hidden: Array, step: Array) -> Array:
+    def choose(hidden: Array, step: Array, done: Array) -> tuple[Array, Array]:
+        """The next token of hidden states `[B, hidden]`, and which rows are done with it."""
         step_key = None if key is None else jax.random.fold_in(key, step)
-        return next_token(
-            unembed(weights, config, hidden), step_key, temperature=temperature, top_k=top_k, top_p=top_p
-        )
+        scores = unembed(weights, config, hidden)
+        token = next_token(scores, step_key, temperature=temperature, top_k=top_k, top_p=top_p)
+        return token, done | (token[:, None] == stops).any(axis=-1)
 
-    def stopped(token: Array) -> Array:
-        return (token[:, None] == stops).any(axis=-1)
+    def write(state: _State) -> Array:
+        column = jnp.where(state.done, -1, state.token)
+        return lax.dynamic_update_slice(state.output, column[:, None], (0, state.step))
 
     def advance(state: _State) -> _State:
-        """Put the chosen token to the output, run it through the model, choose the next."""
-        done = state.done | stopped(state.token)
-        output = lax.dynamic_update_slice(
-            state.output, jnp.where(done, -1, state.token)[:, None], (0, state.step)
-        )
         positions = (lengths + state.step)[:, None]
-        hidden, cache = _forward(
-            weights, config, state.token[:, None], positions, lengths + state.step + 1, state.cache,
-            length + state.step, slot_positions, slot_valid, dtype,
-        )
-        return _State(state.step + 1, pick(hidden[:, -1], state.step + 1), done, cache, output)
+        at = length + state.step
+        hidden, cache = _forward(weights, config, state.token[:, None], positions, state.cache, at, slots, dtype)
+        token, done = choose(hidden[:, 0], state.step + 1, state.done)
+        return _State(state.step + 1, token, done, cache, write(state))
 
-    shape = (config.num_layers, batch, slots, config.num_kv_heads, config.head_dim)
+    shape = (config.num_layers, batch, config.num_kv_heads, length + max_new_tokens, config.head_dim)
     cache = Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
-    hidden, cache = _forward(
-        weights, config, tokens, positions_of(valid), lengths, cache, 0, slot_positions, slot_valid, dtype
-    )
+    hidden, cache = _forward(weights, config, tokens, positions_of(valid), cache, 0, slots, dtype)
     last = jnp.argmax(jnp.where(valid, jnp.arange(length), -1), axis=-1)
     hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    start = _State(
-        jnp.int32(0), pick(hidden, jnp.int32(0)), jnp.zeros(batch, bool), cache,
-        jnp.full((batch, max_new_tokens), -1, jnp.int32),
+    token, done = choose(hidden, jnp.int32(0), lengths == 0)
+    output = jnp.full((batch, max_new_tokens), -1, jnp.int32)
+    # The last column's token is written after the loop: it need not go through the model.
+    end = lax.while_loop(
+        lambda state: (state.step < max_new_tokens - 1) & ~state.done.all(),
+        advance,
+        _State(jnp.int32(0), token, done, cache, output),
     )
-    # A row without a valid token only fills the shape and never keeps the loop running.
-    start = start._replace(done=lengths == 0)
-    return lax.while_loop(
-        lambda s: (s.step < max_new_tokens) & ~(s.done | stopped(s.token)).all(), advance, start
-    ).output
+    return write(end)
 
 
 def _forward(
@@ -102,33 +105,31 @@ def _forward(
     config: DecoderConfig,
     tokens: Array,
     positions: Array,
-    lengths: Array,
     cache: Cache,
     slot: Array | int,
-    slot_positions: Array,
-    slot_valid: Array,
+    slots: Slots,
     dtype: DTypeLike,
 ) -> tuple[Array, Cache]:
-    """Run `tokens` `[B, T]` whose first column goes to `slot`, over the cache: hidden states and the cache with them."""
-    cos, sin = rotation(config, positions, lengths)
+    """Hidden states `[B, T, hidden]` of tokens `[B, T]`, and the cache with their keys and values from `slot` on."""
+    prompt = isinstance(slot, int)
+    if prompt:
+        # A prompt starts an empty cache: it needs to look at itself only.
+        slots = Slots(*(column[:, : tokens.shape[1]] for column in slots))
+    cos, sin = rotation(config, positions, positions[:, -1] + 1)
     windows = layer_windows(config)
 
     def step(carry: tuple[Array, Cache], index: Array) -> tuple[tuple[Array, Cache], None]:
         x, cache = carry
-        mask = visible(positions, slot_positions, slot_valid, windows[index])
+        mask = visible(positions, slots.positions, slots.valid, windows[index])
 
         def attention(query: Array, key: Array, value: Array) -> tuple[Array, Cache]:
             # One small write a layer: rewriting the layer's whole cache halves the speed on a CPU.
-            at = (index, 0, slot, 0, 0)
-            keys = lax.dynamic_update_slice(cache.keys, key[None], at)
-            values = lax.dynamic_update_slice(cache.values, value[None], at)
-            context = attend(
-                query,
-                lax.dynamic_index_in_dim(keys, index, keepdims=False),
-                lax.dynamic_index_in_dim(values, index, keepdims=False),
-                mask,
-            )
-            return context, Cache(keys, values)
+            at = (index, 0, 0, slot, 0)
+            grown = Cache(*(lax.dynamic_update_slice(a, b[None], at) for a, b in zip(cache, (key, value), strict=True)))
+            if prompt:
+                return attend(query, key, value, mask), grown
+            keys, values = (lax.dynamic_index_in_dim(array, index, keepdims=False) for array in grown)
+            return attend(query, keys, values, mask), grown
 
         return block(layer_of(weights, index, dtype), config, x, cos, sin, attention), None
 

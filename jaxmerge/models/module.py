@@ -1,7 +1,7 @@
 """`CausalLM`: the flax.nnx skin over the functional decoder."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ class CausalLM(nnx.Module):
     `architectures.table`). Split it once at the edge of a training step (`nnx.value_and_grad`, `nnx.Optimizer`, or
     `nnx.split` for `jax.grad`).
 
-    params: flat parameters. config: the sizes. folder: where config and tokenizer came from, or None. eos_ids: tokens
-    that end a text. dtype: the compute dtype; by default that of the embedding.
+    params: flat parameters. config: the sizes. folder: where they and the tokenizer came from, or None. eos_ids: tokens
+    that end a text, besides the tokenizer's. dtype: the compute dtype; by default that of the embedding.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class CausalLM(nnx.Module):
         """Logits `[B, T, vocab]`, float32, of int32 tokens `[B, T]`; valid bool `[B, T]` is False at padding."""
         tokens = jnp.asarray(tokens, jnp.int32)
         valid = jnp.ones(tokens.shape, bool) if valid is None else jnp.asarray(valid, bool)
-        return decoder.logits(self.weights, self.config, tokens, valid, dtype=self.dtype)
+        return _logits(self.weights, self.config, tokens, valid, dtype=self.dtype)
 
     def generate(
         self,
@@ -82,12 +82,17 @@ class CausalLM(nnx.Module):
         `[B, T]` where they are padded, on either side) give int32 `[B, max_new_tokens]`, -1 from the first stop id on.
         stop_ids: by default the model's end-of-text ids.
         """
-        texts = [prompts] if isinstance(prompts, str) else prompts
-        spoken = isinstance(prompts, str) or (len(texts) > 0 and isinstance(texts[0], str))
-        if spoken:
+        given = [prompts] if isinstance(prompts, str) else prompts
+        texts = [text for text in given if isinstance(text, str)]
+        ends = self.eos_ids if stop_ids is None else stop_ids
+        if texts:
             tokens, valid = left_padded([self.tokenizer(text)["input_ids"] for text in texts])
+            eos = self.tokenizer.eos_token_id
+            ends = (*ends, eos) if stop_ids is None and eos is not None else ends
         else:
-            tokens = np.asarray(texts, np.int32)
+            tokens = np.asarray(prompts, np.int32)
+            if tokens.ndim != 2:
+                raise InputError(f"prompts must be texts, or tokens of shape [B, T]; got shape {list(tokens.shape)}")
             valid = np.ones(tokens.shape, bool) if valid is None else np.asarray(valid, bool)
         output = _generate(
             self.weights,
@@ -96,13 +101,13 @@ class CausalLM(nnx.Module):
             jnp.asarray(valid),
             key,
             max_new_tokens=max_new_tokens,
-            stop_ids=tuple(self.eos_ids if stop_ids is None else stop_ids),
+            stop_ids=tuple(sorted(set(ends))),
             dtype=self.dtype,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
         )
-        if not spoken:
+        if not texts:
             return output
         written = [
             self.tokenizer.decode([token for token in row if token >= 0], skip_special_tokens=True)
@@ -125,6 +130,21 @@ def left_padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return tokens, valid
 
 
+@lru_cache(maxsize=8)
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(f"{folder}: its tokenizer cannot be read: {reason}") from error
+
+
+# Compiled here, so that a call outside jit compiles once a shape and not once a call.
+_logits = jax.jit(decoder.logits, static_argnames=("config", "dtype"))
+
+
 @partial(
     jax.jit,
     static_argnames=("config", "max_new_tokens", "stop_ids", "dtype", "temperature", "top_k", "top_p"),
@@ -132,4 +152,6 @@ def left_padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
 def _generate(
     weights: Stored, config: DecoderConfig, tokens: Array, valid: Array, key: Array | None, **options: Any
 ) -> Array:
+    # Once, not in every step.
+    weights = jax.tree.map(lambda array: array.astype(options["dtype"]), weights)
     return generation.generate(weights, config, tokens, valid, key=key, **options)

@@ -30,7 +30,7 @@ def rotation(config: DecoderConfig, positions: Array, lengths: Array) -> tuple[A
 
 
 def rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate the pairs (i, i + head_dim / 2) of `x` `[B, T, heads, head_dim]` by `cos`, `sin` `[B, T, head_dim / 2]`."""
+    """Rotate the pairs (i, i + head_dim / 2) of `x` `[B, T, heads, head_dim]`; cos, sin: `[B, T, head_dim / 2]`."""
     cos, sin = cos[:, :, None, :].astype(x.dtype), sin[:, :, None, :].astype(x.dtype)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -43,10 +43,8 @@ class Tokenizer:
         eos, pad = _content(config.get("eos_token")), _content(config.get("pad_token"))
         if plain is None:
             eos, pad = bare._transformers.eos_token, bare._transformers.pad_token
-        ids = {bare.token_id(eos)} if eos is not None else set()
-        for source in (_json(folder / "generation_config.json"), model):
-            declared = source.get("eos_token_id")
-            ids |= set(declared) if isinstance(declared, list) else {declared}
+        own = {bare.token_id(eos)} if eos is not None else set()
+        ids = own | declared_eos_ids(folder)
         eos_ids = tuple(sorted(i for i in ids if i is not None))
         return cls(folder, eos_ids, bare.token_id(pad) if pad is not None else None, plain)
 
@@ -126,6 +124,15 @@ class Tokenizer:
             )
         except Exception as error:
             raise InputError(f"{self.folder}: its chat template refuses the conversation: {error}") from error
+
+
+def declared_eos_ids(folder: Path) -> set[int]:
+    """The ids that end a text by generation_config.json and config.json; a tokenizer may know another."""
+    ids: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        declared = _json(folder / name).get("eos_token_id")
+        ids |= set(declared) if isinstance(declared, list) else {declared}
+    return ids - {None}
 
 
 def _read_plain(folder: Path, model: dict[str, Any], config: dict[str, Any]) -> Any:
