@@ -131,8 +131,8 @@ def declared_eos_ids(folder: Path) -> set[int]:
     ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
         declared = _json(folder / name).get("eos_token_id")
-        ids |= set(declared) if isinstance(declared, list) else {declared}
-    return ids - {None}
+        ids.update(i for i in (declared if isinstance(declared, list) else [declared]) if i is not None)
+    return ids
 
 
 def _read_plain(folder: Path, model: dict[str, Any], config: dict[str, Any]) -> Any:
