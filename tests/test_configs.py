@@ -1,7 +1,9 @@
 """The shipped configs, and the YAML and Python of the docs, are what they claim to be."""
 
 import importlib
+import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from miniature import CONFIG, InMemory
 from safetensors.numpy import load_file
-from tiny_world import write_world
+from tiny_world import write_model, write_world
 
 from jaxmerge.architectures.registry import ARCHITECTURES, architecture_of
 from jaxmerge.documents import Document
@@ -24,6 +27,7 @@ from jaxmerge.plugins import importable
 from jaxmerge.recipe.schema import Recipe
 from jaxmerge.search.algorithms import algorithm
 from jaxmerge.search.config import EvolveConfig, Output, Runtime, Search, Space
+from jaxmerge.search.evolve import plan
 from jaxmerge.search.parameter_engine import ParameterEngine
 from jaxmerge.search.resolved import read_config
 from jaxmerge.spaces.groups import Granularity
@@ -85,6 +89,45 @@ def test_a_config_is_valid_and_says_what_it_does(file):
     command = "merge" if file.parent.name == "recipes" else "evolve"
     assert f"jaxmerge {command} {file.relative_to(ROOT)}" in comment
     assert "Time:" in comment and "Result:" in comment
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """The configs, with stand-ins for the demo's models and data: as deep, with other sizes and random weights."""
+    root = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "configs", root / "configs")
+    sizes = CONFIG | {"num_hidden_layers": 6}
+    table = architecture_of(sizes).table(architecture_of(sizes).read(sizes))
+    shapes = {name: p.shape for p in table for name in p.names(table.num_layers)}
+    rng = np.random.default_rng(0)
+    for name in ("base", "math", "ja"):
+        folder = root / "jaxmerge" / "demo" / "models" / name
+        write_model(folder, InMemory({n: rng.normal(0, 0.3, shape).astype(np.float32) for n, shape in shapes.items()}))
+        config = json.loads((folder / "config.json").read_text()) | sizes
+        (folder / "config.json").write_text(json.dumps(config))
+    (root / "jaxmerge" / "demo" / "data").mkdir()
+    for i, split in enumerate(("search", "validation", "test")):
+        line = json.dumps({"question": f"w{i + 5} ?", "solution": "w9 w10", "number": i})
+        (root / "jaxmerge" / "demo" / "data" / f"{split}.jsonl").write_text(line + "\n")
+    return root
+
+
+LOCAL = [file for file in CONFIGS if "jaxmerge/demo" in file.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("file", LOCAL, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_a_config_of_local_models_runs(file, checkout, tmp_path):
+    copy = checkout / file.relative_to(ROOT)
+    if file.parent.name == "recipes":
+        merge(copy, tmp_path / "out")
+        depth = json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"]
+        assert depth == (8 if file.stem == "passthrough" else 6)
+    else:
+        lines = plan(copy)
+        assert lines["space"] == {
+            "layers_by_likelihood": "task_arithmetic, 16 dimensions",
+            "choice": "ties, 4 dimensions",
+        }[file.stem]
 
 
 @pytest.mark.parametrize(("page", "text"), SNIPPETS)
