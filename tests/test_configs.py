@@ -1,6 +1,5 @@
 """The shipped configs, and the YAML and Python of the docs, are what they claim to be."""
 
-import importlib
 import json
 import re
 import shutil
@@ -184,7 +183,7 @@ def test_an_operator_of_whole_tensors_is_refused_in_a_search(own, tmp_path):
     text = (own / "my_operators.py").read_text().replace("needs_base=True", 'needs_base=True, scope="tensor"')
     config = write_world(tmp_path, space={"operator": "my_operators:CLIPPED", "parameters": {"weight": [0.0, 1.5]}})
     (tmp_path / "my_operators.py").write_text(text)
-    with pytest.raises(InputError, match="space.operator: clipped needs whole tensors"):
+    with pytest.raises(InputError, match=r"space\.operator: clipped needs whole tensors"):
         read_config(config)
 
 
@@ -210,9 +209,10 @@ class OneModel:
 @pytest.fixture
 def world(tmp_path, own) -> Path:
     write_world(tmp_path)
-    lines = ['{"question": "w6", "answer": "w4 w9", "text": "w4 w5"}', '{"question": "w7", "answer": "w5", "text": "w6 w7"}']
+    lines = [("w6", "w4 w9", "w4 w5"), ("w7", "w5", "w6 w7")]
+    rows = [json.dumps(dict(zip(("question", "answer", "text"), line, strict=True))) for line in lines]
     for split in ("search", "test"):
-        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows) + "\n")
     for file in own.glob("my_*.py"):
         (tmp_path / file.name).write_text(file.read_text())
     return tmp_path
@@ -253,7 +253,7 @@ def test_the_algorithm_climbs(own):
 
 
 def test_the_architecture_reads_and_has_a_table(own, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("jaxmerge.architectures.registry"), "ARCHITECTURES", dict(ARCHITECTURES))
+    monkeypatch.setattr("jaxmerge.architectures.registry.ARCHITECTURES", dict(ARCHITECTURES))
     with importable(own):
         for text in blocks(ROOT / "docs" / "extending.md", "python"):
             if "ARCHITECTURES[" in text:
