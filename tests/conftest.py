@@ -1,12 +1,18 @@
 """Tokenizers made on the spot, as folders that transformers can open too."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+# Programs that several tests or their subprocesses compile are compiled once. Set before anything imports jax.
+_CACHE = Path(__file__).parents[1] / ".pytest_cache" / "xla"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 SENTENCES = [
     "The quick brown fox jumps over the lazy dog, twice.",

@@ -15,6 +15,7 @@ from types import FrameType
 import typer
 
 from jaxmerge.errors import Interrupted, JaxmergeError
+from jaxmerge.runtime.compilation_cache import keep_compilations
 
 COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "demo")
 
@@ -37,19 +38,26 @@ def app() -> typer.Typer:
     return cli
 
 
-def _options(
-    debug: bool = typer.Option(False, "--debug", help="Print a traceback when something fails."),
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from jaxmerge import __version__
 
         typer.echo(__version__)
         raise typer.Exit()
 
 
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Print a traceback when something fails."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    pass
+
+
 def run() -> None:
     """Entry point of the console script. Ends the process with the exit codes of the contract."""
+    keep_compilations()
     sys.exit(main(sys.argv[1:]))
 
 
@@ -57,7 +65,7 @@ def main(arguments: list[str]) -> int:
     """Run one command and give its exit code: 0 done, 1 defect, 2 wrong input, 3 bad checkpoint, 75 interrupted."""
     debug = "--debug" in arguments
     # `--debug` is understood anywhere on the line, before or after the subcommand.
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     signal.signal(signal.SIGTERM, _terminate)
     warnings.formatwarning = lambda message, *where, **more: f"jaxmerge: warning: {message}\n"
     try:

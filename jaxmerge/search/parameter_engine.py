@@ -165,7 +165,9 @@ class ParameterEngine:
         started = time.perf_counter()
         if isinstance(candidate, Untuned):
             decoder = self._models.config
-            runner: Runner = SingleModel(self.parameters(candidate), decoder, self._dtype)
+            # All on one device in one way, so that every untuned merge runs in the same program.
+            params = jax.device_put(self.parameters(candidate), self._mesh.devices.flat[0])
+            runner: Runner = SingleModel(params, decoder, self._dtype)
         else:
             assert self._programs is not None, "load() comes first"
             runner = self._programs.candidates(self._space.decode(candidate[None]))
