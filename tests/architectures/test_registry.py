@@ -8,8 +8,12 @@ from jaxmerge.architectures.registry import ARCHITECTURES, architecture_of
 from jaxmerge.errors import InputError
 
 SIZES = {
-    "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
-    "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
 }
 
 

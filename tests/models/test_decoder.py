@@ -26,7 +26,9 @@ FAMILIES = {
     "qwen3-layer-types": (
         "qwen3",
         {
-            "head_dim": 16, "use_sliding_window": True, "sliding_window": 4,
+            "head_dim": 16,
+            "use_sliding_window": True,
+            "sliding_window": 4,
             "layer_types": ["full_attention", "sliding_attention", "full_attention"],
         },
     ),

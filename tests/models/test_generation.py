@@ -33,9 +33,13 @@ def transformers_tokens(model, tokens, valid, new=NEW) -> np.ndarray:
     """What follows each prompt, -1 from the first stop id on."""
     with torch.no_grad():
         out = model.generate(
-            torch.tensor(tokens).long(), attention_mask=torch.tensor(valid).long(), max_new_tokens=new,
-            do_sample=False, eos_token_id=list(STOPS), pad_token_id=0,
-        )[:, tokens.shape[1]:].numpy()
+            torch.tensor(tokens).long(),
+            attention_mask=torch.tensor(valid).long(),
+            max_new_tokens=new,
+            do_sample=False,
+            eos_token_id=list(STOPS),
+            pad_token_id=0,
+        )[:, tokens.shape[1] :].numpy()
     out = np.pad(out, ((0, 0), (0, new - out.shape[1])))
     return np.where(np.cumsum(np.isin(out, STOPS), axis=1) > 0, -1, out)
 
@@ -79,9 +83,7 @@ def test_the_loop_ends_when_every_row_has_stopped(make_model, ours):
             jax.debug.callback(lambda i: steps.append(int(i)), index)
             return super().layer(index)
 
-    run = jax.jit(
-        partial(generate, config=config, max_new_tokens=50, dtype=jnp.float32), static_argnames="stop_ids"
-    )
+    run = jax.jit(partial(generate, config=config, max_new_tokens=50, dtype=jnp.float32), static_argnames="stop_ids")
     first = np.asarray(run(Stored(params), tokens=tokens, valid=valid, stop_ids=()))
     assert (first[:2] >= 0).all()
     assert (first[2] == -1).all()
@@ -89,9 +91,7 @@ def test_the_loop_ends_when_every_row_has_stopped(make_model, ours):
     at = max(int(np.flatnonzero(np.isin(first[row], stops))[0]) for row in range(2))
 
     out = jax.jit(
-        lambda: generate(
-            Counting(params), config, tokens, valid, max_new_tokens=50, stop_ids=stops, dtype=jnp.float32
-        )
+        lambda: generate(Counting(params), config, tokens, valid, max_new_tokens=50, stop_ids=stops, dtype=jnp.float32)
     )()
     jax.effects_barrier()
     # The prompts' pass, then one for each token before the last stop.

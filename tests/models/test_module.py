@@ -14,12 +14,19 @@ import jaxmerge
 from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.errors import InputError
 from jaxmerge.models.initial import initial_params
-from jaxmerge.models.module import CausalLM
+from jaxmerge.models.module import CausalLM, left_padded
 
 CONFIG = {
-    "model_type": "llama", "attention_bias": True,
-    "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True, "eos_token_id": [1, 3],
+    "model_type": "llama",
+    "attention_bias": True,
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+    "eos_token_id": [1, 3],
 }
 
 
@@ -81,9 +88,6 @@ def test_padding_is_invisible():
     tokens = jnp.asarray([[0, 0, 5, 6, 7]])
     valid = tokens > 0
     np.testing.assert_allclose(model(tokens, valid)[:, 2:], model(tokens[:, 2:]), atol=1e-5)
-    np.testing.assert_array_equal(
-        model.generate(tokens, valid, max_new_tokens=4), model.generate(tokens[:, 2:], max_new_tokens=4)
-    )
 
 
 def folder_of(model: CausalLM, path, dtype):
@@ -118,7 +122,7 @@ def test_load_gives_a_module_that_speaks(tmp_path):
     texts = ["w5 w6 w7", "w9"]
     both = model.generate(texts, max_new_tokens=5)
     assert [model.generate(text, max_new_tokens=5) for text in texts] == both
-    tokens = model.generate(np.asarray([[5, 6, 7]]), max_new_tokens=5)[0]
+    tokens = model.generate(*left_padded([[5, 6, 7]]), max_new_tokens=5)[0]
     assert both[0].split() == [f"w{t}" for t in tokens.tolist() if t >= 0]
 
 
