@@ -87,7 +87,7 @@ def test_a_config_is_valid_and_says_what_it_does(file):
     comment = "".join(line for line in file.read_text(encoding="utf-8").splitlines(True) if line.startswith("#"))
     command = "merge" if file.parent.name == "recipes" else "evolve"
     assert f"jaxmerge {command} {file.relative_to(ROOT)}" in comment
-    assert "Time:" in comment and "Result:" in comment
+    assert "# Time: " in comment and "# Result: " in comment
 
 
 @pytest.fixture(scope="module")
