@@ -92,9 +92,11 @@ def test_a_config_is_valid_and_says_what_it_does(file):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """The configs, with stand-ins for the demo's models and data: as deep, with other sizes and random weights."""
+    """The configs, with stand-ins for the demo's models and data: as deep, with other sizes and random weights.
+    As in a checkout, `configs` is a link into the package."""
     root = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "configs", root / "configs")
+    shutil.copytree(ROOT / "configs", root / "jaxmerge" / "configs")
+    (root / "configs").symlink_to("jaxmerge/configs")
     sizes = CONFIG | {"num_hidden_layers": 6}
     table = architecture_of(sizes).table(architecture_of(sizes).read(sizes))
     shapes = {name: p.shape for p in table for name in p.names(table.num_layers)}
@@ -111,7 +113,7 @@ def checkout(tmp_path_factory) -> Path:
     return root
 
 
-LOCAL = [file for file in CONFIGS if "jaxmerge/demo" in file.read_text(encoding="utf-8")]
+LOCAL = [file for file in CONFIGS if "../../demo/" in file.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("file", LOCAL, ids=lambda file: f"{file.parent.name}/{file.name}")
@@ -179,12 +181,18 @@ def test_the_operator_is_searched_exported_and_merged_again_with_the_same_bits(o
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
-def test_an_operator_of_whole_tensors_is_refused_in_a_search(own, tmp_path):
-    text = (own / "my_operators.py").read_text().replace("needs_base=True", 'needs_base=True, scope="tensor"')
-    config = write_world(tmp_path, space={"operator": "my_operators:CLIPPED", "parameters": {"weight": [0.0, 1.5]}})
-    (tmp_path / "my_operators.py").write_text(text)
-    with pytest.raises(InputError, match=r"space\.operator: clipped needs whole tensors"):
-        read_config(config)
+def test_an_operator_of_whole_tensors_is_searched_like_any_other(own, tmp_path):
+    text = (own / "my_operators.py").read_text()
+    scores = []
+    for place, code in (("parts", text), ("whole", text.replace("needs_base=True", 'needs_base=True, scope="tensor"'))):
+        space = {"operator": "my_operators:CLIPPED", "parameters": {"weight": [0.0, 1.5]}}
+        config = write_world(tmp_path / place, space=space)
+        (tmp_path / place / "my_operators.py").write_text(code)
+        sys.modules.pop("my_operators", None)
+        engine = ParameterEngine(read_config(config))
+        engine.load()
+        scores.append(engine.evaluate(np.full((1, engine.dimension), 0.5, np.float32))[0].score)
+    assert scores[0] == scores[1] is not None
 
 
 class OneModel:

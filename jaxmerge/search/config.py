@@ -100,8 +100,6 @@ class Space(Strict):
             chosen = operator(self.operator)
         except InputError as error:
             raise misfit(str(error), "operator") from None
-        if chosen.scope == "tensor":
-            raise misfit(f"{chosen.name} needs whole tensors and a search merges parts; use it in a recipe", "operator")
         known = {parameter.name: parameter for parameter in chosen.parameters}
         for name, setting in self.parameters.items():
             if name not in known:
