@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -37,19 +39,18 @@ def test_the_wheel_has_every_module_and_data_file_of_the_package(wheel: Path) ->
 
 
 def test_the_installed_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
-    """A short search: the environment borrows the libraries of this one, but not jaxmerge."""
-    site = tmp_path / "site"
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
-    subprocess.run(words, check=True, timeout=300)
-    code = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import jaxmerge; from pathlib import Path;"
-        f"assert Path(jaxmerge.__file__).is_relative_to({str(site)!r}), jaxmerge.__file__;"
-        "from jaxmerge.cli.main import main;"
-        "sys.exit(main(['demo', 'out', '--set', 'search.generations=1', '--set', 'search.population=4']))"
-    )
+    """A short search, by the command of a new environment that sees this one's libraries, but not its jaxmerge."""
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=False)
+    [site] = home.glob("lib/python*/site-packages")
+    # A folder named in a .pth file is searched, but the .pth files in it (an editable install has one) are not read.
+    (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    install = [sys.executable, "-m", "pip", "--python", str(home), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, str(wheel)], check=True, timeout=300)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    words = ["demo", "out", "--set", "search.generations=1", "--set", "search.population=4"]
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        [home / "bin" / "jaxmerge", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     for name in ("model/model.safetensors", "model/README.md", "best.yaml", "report.html", "summary.json"):

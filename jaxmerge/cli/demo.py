@@ -8,6 +8,9 @@ import typer
 
 def command(
     out: Annotated[Path, typer.Argument(metavar="[OUT]", help="The run's folder.")] = Path("jaxmerge-demo"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the demo's config.")
+    ] = None,
 ) -> None:
     """Evolve a merge of the models that ship with jaxmerge, in minutes on a CPU."""
     from jaxmerge.cli.outcome import show
@@ -15,5 +18,5 @@ def command(
     from jaxmerge.demo.run import run_demo
 
     with shown() as progress:
-        run = run_demo(out, progress)
+        run = run_demo(out, progress, overrides or ())
     show(run)

@@ -1,6 +1,7 @@
 """The demo: the whole road on the models that ship with it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,17 @@ if TYPE_CHECKING:
 CONFIG = Path(__file__).with_name("evolve.yaml")
 
 
-def run_demo(out: Path, progress: "Report | None" = None) -> "Run":
+def run_demo(out: Path, progress: "Report | None" = None, overrides: Sequence[str] = ()) -> "Run":
     """Run the shipped search into the folder `out`, or go on with one that was interrupted there.
 
-    progress: as for `jaxmerge.evolve`.
+    progress, overrides: as for `jaxmerge.evolve`.
     One device a core is used, where `JAX_NUM_CPU_DEVICES` does not say otherwise; jax reads it when it starts, so call
     this before anything else has used jax.
     """
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
     from jaxmerge import evolve
 
-    return evolve(CONFIG, out, progress=progress)
+    return evolve(CONFIG, out, overrides=overrides, progress=progress)
 
 
 def cores() -> int:
