@@ -1,6 +1,7 @@
 """A model's tokenizer: text to ids and back, exactly as transformers' AutoTokenizer does it."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -107,9 +108,17 @@ class Tokenizer:
     @cached_property
     def affixes(self) -> tuple[int, int]:
         """How many special tokens the tokenizer puts before and after a text."""
-        bare, full = self.encode("a", special=False), self.encode("a", special=True)
-        before = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
-        return before, len(full) - len(bare) - before
+        # A vocabulary may lack a letter, which is then dropped; some token of its own it has.
+        for probe in ("a", *self._spellings):
+            if bare := self.encode(probe, special=False):
+                full = self.encode(probe, special=True)
+                before = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+                return before, len(full) - len(bare) - before
+        return 0, 0
+
+    @property
+    def _spellings(self) -> Iterator[str]:
+        yield from (self._transformers if self._plain is None else self._plain).get_vocab()
 
     def chat(self, messages: list[dict[str, str]]) -> str:
         """The text of a conversation up to where the model answers, by the tokenizer's chat template. It

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tokenizers
 from transformers import AutoTokenizer
 
 from jaxmerge.errors import InputError
@@ -110,6 +111,17 @@ def test_affixes(byte_folder: Path, word_folder: Path, ending_folder: Path) -> N
     assert Tokenizer.open(byte_folder).affixes == (1, 0)
     assert Tokenizer.open(word_folder).affixes == (0, 0)
     assert Tokenizer.open(ending_folder).affixes == (1, 1)
+
+
+def test_affixes_where_a_letter_is_no_token(changed) -> None:
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({"<s>": 0, "</s>": 1, "<pad>": 2, "w": 3}, []))
+    tokenizer.add_special_tokens(["<s>", "</s>", "<pad>"])
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    assert tokenizer.encode("a").ids == [0]
+    folder = changed()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert Tokenizer.open(folder).affixes == (1, 0)
 
 
 def test_tokens_that_begin_with_a_text(byte_folder: Path, word_folder: Path) -> None:
