@@ -18,6 +18,8 @@ from jaxmerge.errors import Interrupted, JaxmergeError
 from jaxmerge.runtime.compilation_cache import keep_compilations
 
 COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "demo")
+# Those whose last folder is what they write.
+WITH_OUT = ("merge", "evolve", "export", "report", "demo")
 
 INTERRUPTED = "interrupted; the same command goes on"
 
@@ -97,7 +99,9 @@ def _unexpected(error: Exception, arguments: list[str], debug: bool) -> int:
     # click's usage errors are the user's input; looked up by name, for typer brings a click of its own.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         return _fail(f"{error.format_message()} (see jaxmerge --help)", 2, debug)
-    folder = next((Path(a) for a in reversed(arguments) if Path(a).is_dir() and os.access(a, os.W_OK)), Path.cwd())
+    # The folders that other commands are given are models, which are nobody's place for a log.
+    given = arguments if arguments[0] in WITH_OUT else []
+    folder = next((Path(a) for a in reversed(given) if Path(a).is_dir() and os.access(a, os.W_OK)), Path.cwd())
     log = folder / "crash.log"
     try:
         log.write_text("".join(traceback.format_exception(error)))

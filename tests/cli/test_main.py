@@ -58,6 +58,9 @@ def test_an_unexpected_error_is_one_line_and_leaves_its_traceback_in_a_file(
     printed = capsys.readouterr().err
     assert printed.strip().count("\n") == 0 and "a seam came apart" in printed and "crash.log" in printed
     assert "Traceback" in (tmp_path / "crash.log").read_text()
+    (tmp_path / "model").mkdir()
+    assert main(["inspect", "model"]) == 1
+    assert not list((tmp_path / "model").iterdir())
 
 
 def test_debug_prints_the_traceback(
