@@ -23,8 +23,10 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from jaxmerge.objectives.evaluation import evaluate
+    from jaxmerge.objectives.evaluation import evaluate, require_writable
 
+    if examples is not None:
+        require_writable(examples)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Loading", total=None)
         evaluation = evaluate(

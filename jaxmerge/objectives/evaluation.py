@@ -1,6 +1,7 @@
 """One model scored on objectives: `jaxmerge.evaluate` and `jaxmerge evaluate`."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ class Evaluation:
 
     def write_examples(self, file: Path) -> None:
         """`examples()` as JSONL; the file appears when it is complete."""
+        require_writable(file)
         part = file.with_name(file.name + ".tmp")
         try:
             with part.open("w", encoding="utf-8") as stream:
@@ -90,6 +92,13 @@ class Evaluation:
             part.replace(file)
         except OSError as error:
             raise InputError(f"{file}: cannot be written ({error.strerror}); give another file") from None
+
+
+def require_writable(file: Path) -> None:
+    """Raises InputError where the file cannot be written, without touching it."""
+    if file.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        why = "is a folder" if file.is_dir() else f"there is no folder {file.parent} that can be written"
+        raise InputError(f"{file}: {why}; give another file")
 
 
 def evaluate(

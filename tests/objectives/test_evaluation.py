@@ -155,5 +155,7 @@ def test_command_line(folder: Path, evaluation, tmp_path: Path) -> None:
     assert rows[-1]["prompt"] == LINES[-1]["q"] and rows[0]["output"] is None
     scores = [row["score"] for row in rows if row["objective"] == "speak"]
     assert np.mean(scores) == pytest.approx(evaluation.objectives["speak"].score)
+    nowhere = CliRunner().invoke(app, ["no model is opened", *arguments[1:], "--examples", str(tmp_path / "no" / "x")])
+    assert isinstance(nowhere.exception, InputError) and "there is no folder" in str(nowhere.exception)
     table = CliRunner().invoke(app, arguments).stdout
     assert "Scores on test" in table and f"{evaluation.score:.4f}" in table
