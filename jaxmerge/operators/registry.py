@@ -41,7 +41,7 @@ def imported(reference: str, name: str) -> Operator:
     module, _, attribute = reference.partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the user's module raises while it is imported
         raise InputError(f"operator {name!r}: cannot import {reference!r}: {error}") from error
     if isinstance(found, Operator):
         return found

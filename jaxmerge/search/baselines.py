@@ -68,9 +68,12 @@ def has_random_search(config: EvolveConfig) -> bool:
 
 
 def _known(name: str) -> Operator:
-    if name not in OPERATORS and ":" not in name:
-        raise unknown("baseline", name, (UNIFORM, RANDOM_SEARCH, *OPERATORS), "search.baselines")
-    return operator(name)
+    try:
+        return operator(name)
+    except InputError as error:
+        if ":" in name:
+            raise InputError(f"search.baselines: {error}") from error
+        raise unknown("baseline", name, (UNIFORM, RANDOM_SEARCH, *OPERATORS), "search.baselines") from error
 
 
 def _misfit(chosen: Operator, config: EvolveConfig) -> str | None:

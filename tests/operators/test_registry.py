@@ -73,6 +73,13 @@ def test_a_function_that_changes_the_shape_is_refused():
         merge_tensor(own, None, [np.zeros((3, 2), np.float32)], {}, tensor="w", seed=0)
 
 
+def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_operator.py").write_text("def merge(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"cannot import 'broken_operator:merge': invalid syntax"):
+        operator("broken_operator:merge")
+
+
 def test_every_parameter_says_what_it_means():
     for found in OPERATORS.values():
         assert found.summary and all(p.meaning for p in found.parameters)
