@@ -210,12 +210,15 @@ class Output(Strict):
 
 
 class Origin(Strict):
-    """What a run was made from, as its config.yaml records it. Fingerprints are hashes of content."""
+    """What a run was made from, as its config.yaml records it. Fingerprints are hashes of content. start: that of the
+    recipe, or `search.start` itself where it is no path."""
 
     folder: str
     dimension: Count
     models: dict[str, dict[str, str | None]]
     data: dict[str, dict[str, str]]
+    tokenizer: str
+    start: str
 
 
 class EvolveConfig(Strict):

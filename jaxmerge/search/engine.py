@@ -67,8 +67,12 @@ class Engine(Protocol):
 
     @property
     def folders(self) -> Mapping[str, Path]:
-        """Where each model's files are, by its name in the config; `base` and `tokenizer` too where they
-        differ."""
+        """Where each model's files are, by its name in the config, and those of the `base`."""
+        ...
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder whose tokenizer is used."""
         ...
 
     @property

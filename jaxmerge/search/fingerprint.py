@@ -4,6 +4,7 @@ from pathlib import Path
 
 import xxhash
 
+from jaxmerge.converters.companions import MODEL, TOKENIZER
 from jaxmerge.errors import InputError
 
 # Of a weights file so many blocks, evenly spaced, are read: enough to tell a fine-tune from another in milliseconds.
@@ -35,6 +36,15 @@ def hash_of_model(folder: Path) -> dict[str, str | None]:
         hashes["weights"] = f"xxh3:{weights.hexdigest()}"
     # A snapshot of the hub lies in a folder that is named by its commit.
     return {"revision": folder.name if folder.parent.name == "snapshots" else None, **hashes}
+
+
+def hash_of_tokenizer(folder: Path) -> str:
+    """Of all files that say how text becomes tokens and which of them end it, the chat template among them."""
+    digest = xxhash.xxh3_64()
+    for pattern in (*TOKENIZER, *MODEL):
+        for file in sorted(folder.glob(pattern)):
+            digest.update(f"{file.relative_to(folder)} {hash_of_file(file)} ".encode())
+    return f"xxh3:{digest.hexdigest()}"
 
 
 def _sample(file: Path, digest: "xxhash.xxh3_64") -> None:

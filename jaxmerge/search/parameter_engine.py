@@ -68,9 +68,10 @@ class ParameterEngine:
     def __init__(self, config: EvolveConfig) -> None:
         self._config = config
         self._models: Models = open_models(config)
-        self._tokenizer = Tokenizer.open(self._models.tokenizer)
         decoder = self._models.config
-        self._objectives = build_objectives(config.objectives, self._tokenizer, config.folder, decoder.vocab_size)
+        self._objectives = build_objectives(
+            config.objectives, Tokenizer.open(self._models.tokenizer), config.folder, decoder.vocab_size
+        )
         self._operator: Operator = operator(config.space.operator)
         self._groups = Groups.of(self._models.table, Granularity.parse(config.space.granularity))
         self._space = ParameterSpace(self._operator, tuple(config.models), self._groups, _settings(config))
@@ -119,9 +120,11 @@ class ParameterEngine:
         models = {name: checkpoint.folder for name, checkpoint in self._models.experts.items()}
         if self._models.base is not None:
             models[BASE] = self._models.base.folder
-        if self._models.tokenizer not in models.values():
-            models["tokenizer"] = self._models.tokenizer
         return models
+
+    @property
+    def tokenizer(self) -> Path:
+        return self._models.tokenizer
 
     @property
     def chosen(self) -> Mapping[str, Any]:
@@ -314,12 +317,13 @@ def _initial(config: EvolveConfig) -> dict[str, float]:
 
 
 def _dtype(config: EvolveConfig) -> np.dtype:
-    """`runtime.dtype`; the export may narrow it, but not pretend to more than was scored."""
+    """`runtime.dtype`. Only float32 may be narrowed in the export: other changes would round twice, or pretend to more
+    than was scored."""
     dtype = compute_dtype(config.runtime.dtype)
     out = np.dtype(jnp.dtype(config.output.dtype or dtype))
-    if out.itemsize > dtype.itemsize:
+    if dtype not in (out, np.dtype(np.float32)):
         raise InputError(
-            f"output.dtype: {out.name} is wider than runtime.dtype, {dtype.name}, in which candidates are scored; "
+            f"output.dtype: {out.name} cannot hold what is scored in runtime.dtype, {dtype.name}; "
             f"remove it or set runtime.dtype: {out.name}"
         )
     return dtype

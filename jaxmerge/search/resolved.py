@@ -10,12 +10,17 @@ from jaxmerge.plugins import importable
 from jaxmerge.search.algorithms import Algorithm, choose
 from jaxmerge.search.config import EvolveConfig, Origin
 from jaxmerge.search.engine import Engine
-from jaxmerge.search.fingerprint import hash_of_file, hash_of_model
+from jaxmerge.search.fingerprint import hash_of_file, hash_of_model, hash_of_tokenizer
 
 HEADER = "# The config of this run as it was resolved. The same command with the config it came from resumes the run.\n"
 # What may change when a run is resumed; a path may, for what it leads to is compared by content.
 FREE = (("search", "generations"), ("search", "budget"), ("runtime",), ("origin", "folder"))
 PATHS = (("models",), ("base",), ("tokenizer",), ("search", "start"))
+# By these names the user knows what is compared by content.
+NAMED: dict[tuple[str | int, ...], tuple[str, ...]] = {
+    ("origin", "tokenizer"): ("tokenizer",),
+    ("origin", "start"): ("search", "start"),
+}
 
 
 def read_config(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> EvolveConfig:
@@ -51,8 +56,10 @@ def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> Evolv
     for key in ("models", "base", "tokenizer"):
         if key in data:
             data[key] = _located(data[key], config.folder)
-    if config.search.start not in ("baseline", "center"):
-        data["search"]["start"] = str((config.folder / config.search.start).resolve())
+    start = config.search.start
+    if start not in ("baseline", "center"):
+        data["search"]["start"] = str((config.folder / start).resolve())
+        start = hash_of_file(config.folder / start)
     hashes: dict[str, dict[str, str]] = {}
     for objective in data["objectives"]:
         files = {split: (config.folder / file).resolve() for split, file in objective["data"].items()}
@@ -67,6 +74,8 @@ def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> Evolv
         dimension=engine.dimension,
         models={name: hash_of_model(folder) for name, folder in engine.folders.items()},
         data=hashes,
+        tokenizer=hash_of_tokenizer(engine.tokenizer),
+        start=start,
     )
     data["origin"] = origin.model_dump(exclude_none=True)
     resolved = Document(Path("config.yaml"), _without_none(data)).validate(EvolveConfig)
@@ -93,9 +102,9 @@ def require_same(recorded: EvolveConfig, config: EvolveConfig, folder: Path) -> 
             continue
         if old.get(keys) != new.get(keys):
             was, now = _shown(old.get(keys)), _shown(new.get(keys))
-            changed = " (the content has changed)" if keys[0] == "origin" else ""
+            changed = " (the content has changed)" if str(new.get(keys)).startswith("xxh3:") else ""
             raise InputError(
-                f"{folder}: was made with {dotted(keys)}: {was}, now it is {now}{changed}; "
+                f"{folder}: was made with {dotted(NAMED.get(keys, keys))}: {was}, now it is {now}{changed}; "
                 "restore it, or name another folder"
             )
 
@@ -131,6 +140,13 @@ def _located(ref: Any, folder: Path) -> Any:
         return {name: _located(value, folder) for name, value in ref.items()}
     place = folder / Path(ref).expanduser()
     return str(place.resolve()) if place.is_dir() else ref
+
+
+def on_any_mesh(recorded: EvolveConfig) -> EvolveConfig:
+    """A run's config for a machine that may have other devices than the run had."""
+    free = recorded.model_copy(update={"runtime": recorded.runtime.model_copy(update={"mesh": "auto"})})
+    free._folder = recorded.folder
+    return free
 
 
 def require_same_models(recorded: EvolveConfig, engine: Engine, folder: Path) -> None:

@@ -63,7 +63,7 @@ class Run:
         where the models have changed since the run.
         """
         from jaxmerge.converters.output_folder import require_absent
-        from jaxmerge.search.resolved import require_same_models
+        from jaxmerge.search.resolved import on_any_mesh, require_same_models
 
         out = Path(path)
         require_absent(out, force=False)
@@ -74,7 +74,7 @@ class Run:
         found = generations[generation]
         if not 0 <= index < len(found.genomes):
             raise InputError(f"{self.folder}: has candidates 0 to {len(found.genomes) - 1}, not {index}")
-        engine = self.build(self.config)
+        engine = self.build(on_any_mesh(self.config))
         require_same_models(self.config, engine, self.folder)
         engine.export(found.genomes[index], out)
         return out

@@ -1,5 +1,6 @@
 """The models of an evolve config: found, opened and held against one another before a weight is read."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def open_models(config: EvolveConfig) -> Models:
     first = base if base is not None else next(iter(experts.values()))
     decoder, table = layout_of(first)
     for name, source in experts.items():
+        # A recipe that names the base among its models means the base: this source would be lost in it.
+        if config.operator.needs_base and source.folder.resolve() == first.folder.resolve():
+            raise InputError(f"models.{name}: {source.folder} is the base itself and has no task vector; remove it")
         _require_same_layout(name, source, first, decoder, table)
     for source in (first, *experts.values()):
         require_fit(source, table)
@@ -87,6 +91,13 @@ def _require_same_layout(
             raise CheckpointError(
                 f"models.{name}: {source.folder}: {label} is {mine}, but {theirs} in {first.folder}; models that are "
                 "merged in parameter space must have the same shapes"
+            )
+    # What no tensor holds comes from one config.json for all, in a merge and for the parents that are scored with it.
+    for key in ("family", "rope", "norm_eps", "activation", "windows"):
+        if getattr(config, key) != getattr(expected, key):
+            warnings.warn(
+                f"models.{name}: {source.folder}: its {key} differs from that of {first.folder}, which is used for all",
+                stacklevel=2,
             )
     if set(source.tensors) < set(table.names()):
         missing = min(set(table.names()) - set(source.tensors))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -51,6 +52,16 @@ def test_export_gives_the_best_again_and_any_other(done: Path, tmp_path: Path) -
     others.remove(f"{place['generation']}:{place['index']}")
     assert main(["export", str(done), str(tmp_path / "other"), "--candidate", others[0]]) == 0
     assert (tmp_path / "other" / "model.safetensors").read_bytes() != best
+
+
+def test_a_run_of_more_devices_is_exported_here_too(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "run")
+    text = (done / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(text.replace("mesh: {pop: 1,", "mesh: {pop: 64,"))
+    assert "pop: 64" in (tmp_path / "run" / "config.yaml").read_text()
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "best")]) == 0
+    best = (done / "model" / "model.safetensors").read_bytes()
+    assert (tmp_path / "best" / "model.safetensors").read_bytes() == best
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ def test_more_generations_go_on(config: Path, whole: Path, tmp_path: Path) -> No
         ("search.seed=4", "search.seed: 3, now it is 4"),
         ("space.parameters.weight=[0.0, 0.9]", "space.parameters.weight.high: 1.0, now it is 0.9"),
         ("search.population=10", "search.population: 8, now it is 10"),
+        ("search.start=center", "search.start: 'baseline', now it is 'center'"),
         ("objectives.0.weight=2.0", "objectives.0.weight: 1.0, now it is 2.0"),
         ("objectives.0.limit=2", "objectives.0.limit: not given, now it is 2"),
     ],
@@ -208,6 +209,23 @@ def test_changed_data_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config" / "search.jsonl").write_text('{"text": "other"}\n')
     with pytest.raises(InputError, match=r"origin\.data\.near\.search.*content has changed"):
         evolve(config, tmp_path / "run", build=FakeEngine)
+
+
+def test_a_changed_tokenizer_or_start_is_refused(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "config")
+    recipe, tokenizer = config.parent / "start.yaml", config.parent / "base" / "tokenizer.json"
+    recipe.write_text("merge_method: linear\n")
+    few = ["search.generations=1", "search.start=start.yaml"]
+    evolve(config, tmp_path / "run", overrides=few, build=FakeEngine)
+    recipe.write_text("merge_method: ties\n")
+    with pytest.raises(InputError, match=r"search\.start: .*content has changed"):
+        evolve(config, tmp_path / "run", overrides=few, build=FakeEngine)
+    recipe.write_text("merge_method: linear\n")
+    tokenizer.write_text("{}")
+    with pytest.raises(InputError, match=r"with tokenizer: .*content has changed"):
+        evolve(config, tmp_path / "run", overrides=few, build=FakeEngine)
+    tokenizer.unlink()
+    evolve(config, tmp_path / "run", overrides=few, build=FakeEngine)
 
 
 def test_a_run_can_be_resumed_from_a_moved_config(config: Path, whole: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The engine over real folders: what it scores is what it exports, and the recipe gives it again."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import score_all
+from jaxmerge.search.algorithms import RandomSearch
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.parameter_engine import ParameterEngine
-from jaxmerge.search.resolved import read_config
+from jaxmerge.search.resolved import read_config, resolve
 
 
 def engine_of(path: Path) -> ParameterEngine:
@@ -92,6 +94,39 @@ def test_a_recipe_of_another_operator_is_no_start(tmp_path: Path) -> None:
     (tmp_path / "ties.yaml").write_text(write_yaml(other))
     with pytest.raises(InputError, match="merges by ties"):
         engine.start(tmp_path / "ties.yaml")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "output"), [("bfloat16", "float32"), ("bfloat16", "float16"), ("float16", "bfloat16")]
+)
+def test_an_output_dtype_that_would_round_twice_is_refused(runtime: str, output: str, tmp_path: Path) -> None:
+    path = write_world(tmp_path, runtime={"dtype": runtime}, output={"dtype": output})
+    with pytest.raises(InputError, match=rf"output\.dtype: {output} cannot hold what is scored in .* {runtime}"):
+        ParameterEngine(read_config(path))
+
+
+def test_the_base_among_the_experts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"models\.a: .* is the base itself"):
+        ParameterEngine(read_config(write_world(tmp_path, models={"a": "models/base"})))
+
+
+def test_an_expert_of_another_rope_is_warned_of(tmp_path: Path) -> None:
+    path = write_world(tmp_path)
+    file = tmp_path / "models" / "b" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rope_theta": 5e5}))
+    with pytest.warns(UserWarning, match=r"models\.b: .* its rope differs"):
+        ParameterEngine(read_config(path))
+
+
+def test_a_tokenizer_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    path = write_world(tmp_path, tokenizer="tokenizer")
+    (tmp_path / "tokenizer").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "models" / "base" / name).rename(tmp_path / "tokenizer" / name)
+    config = read_config(path)
+    engine = ParameterEngine(config)
+    resolved = resolve(config, engine, RandomSearch(4, engine.dimension))
+    assert resolved.origin is not None and set(resolved.origin.models) == {"a", "b", "base"}
 
 
 def test_models_of_different_depth_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:

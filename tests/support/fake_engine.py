@@ -53,6 +53,7 @@ class FakeEngine:
         self.loaded = 0
         self.calls: list[tuple[str, int]] = []
         self.folders = {name: config.folder / name for name in (*config.models, "base")}
+        self.tokenizer = config.folder / "base"
 
     def plan(self) -> dict[str, str]:
         return {"memory": "none"}
@@ -87,6 +88,8 @@ class FakeEngine:
         (folder / "config.json").write_text(json.dumps(self.recipe(candidate)))
 
     def _genome(self, candidate: Candidate | Path) -> np.ndarray:
+        if isinstance(candidate, Path):
+            return np.full(DIMENSION, 0.5, np.float32)
         if isinstance(candidate, Untuned):
             weight = candidate.parameters.get("weight", 0.0)
             return np.full(DIMENSION, weight / len(candidate.sources), np.float32)
