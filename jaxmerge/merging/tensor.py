@@ -1,5 +1,6 @@
 """One output tensor: its inputs read and checked, prepared, merged tile by tile, rounded once."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -39,8 +40,8 @@ def load(plan: Plan, tensor: TensorPlan, masks: Masks | None = None) -> Inputs:
     if tensor.copied:
         _require_equal(plan, tensor, arrays)
         return Inputs(arrays, Prepared())
-    base = None if tensor.base is None else _rows(arrays[tensor.base])
-    sources = tuple(_rows(arrays[piece]) for piece in tensor.sources)
+    base = None if tensor.base is None else _arranged(plan, arrays[tensor.base])
+    sources = tuple(_arranged(plan, arrays[piece]) for piece in tensor.sources)
     grid = {p.name: tuple(tensor.params[p.name].reshape(-1, 1)) for p in plan.operator.parameters if p.gridded}
     name = (tensor.base or tensor.sources[0]).name
     recorded = (
@@ -53,19 +54,22 @@ def merge(plan: Plan, tensor: TensorPlan, inputs: Inputs) -> np.ndarray:
     """The output tensor in its dtype. Raises InputError where that cannot hold the result."""
     if tensor.copied:
         return _rounded(tensor, inputs.arrays[tensor.sources[0]])
-    base = None if tensor.base is None else _rows(inputs.arrays[tensor.base])
-    sources = tuple(_rows(inputs.arrays[piece]) for piece in tensor.sources)
-    fields = {name: tuple(map(_rows, of_sources)) for name, of_sources in inputs.prepared.fields.items()}
+    base = None if tensor.base is None else _arranged(plan, inputs.arrays[tensor.base])
+    sources = tuple(_arranged(plan, inputs.arrays[piece]) for piece in tensor.sources)
+    fields = {
+        name: tuple(_arranged(plan, array) for array in of_sources)
+        for name, of_sources in inputs.prepared.fields.items()
+    }
     params = {name: jnp.asarray(value, jnp.float32) for name, value in tensor.params.items()}
-    rows, columns = sources[0].shape
-    result = np.empty((rows, columns), tensor.dtype)
-    for start, stop in tiles(rows, columns, whole=plan.operator.scope == "tensor"):
-        cut = slice(start, stop)
+    shape = sources[0].shape
+    rows = np.arange(math.prod(shape[:-1]), dtype=np.uint32).reshape(shape[:-1])
+    result = np.empty(shape, tensor.dtype)
+    for cut in [...] if plan.operator.scope == "tensor" else tiles(*shape):
         merged = merge_tile(
             plan.operator,
             None if base is None else storable(base[cut]),
             tuple(storable(source[cut]) for source in sources),
-            np.arange(start, stop, dtype=np.uint32),
+            rows[cut],
             {name: tuple(array[cut] for array in of_sources) for name, of_sources in fields.items()},
             inputs.prepared.stats,
             params,
@@ -74,19 +78,22 @@ def merge(plan: Plan, tensor: TensorPlan, inputs: Inputs) -> np.ndarray:
     return result.reshape(tensor.shape)
 
 
-def tiles(rows: int, columns: int, *, whole: bool = False) -> list[tuple[int, int]]:
+def tiles(rows: int, columns: int) -> list[slice]:
     """Ranges of rows that cover a tensor, all of one length so that one program serves them; the last may overlap the
     one before it, which gives the same values again.
     """
     if rows == 0 or columns == 0:
         return []
-    count = 1 if whole else min(rows, -(-rows * columns // TILE))
+    count = min(rows, -(-rows * columns // TILE))
     length = -(-rows // count)
-    return [(start, start + length) for start in (min(i * length, rows - length) for i in range(count))]
+    return [slice(start, start + length) for start in (min(i * length, rows - length) for i in range(count))]
 
 
-def _rows(array: np.ndarray) -> np.ndarray:
-    """The array as rows along its last axis."""
+def _arranged(plan: Plan, array: np.ndarray) -> np.ndarray:
+    """The array as rows along its last axis, of which tiles are cut; in its own shape for an operator of whole tensors,
+    as a search gives it."""
+    if plan.operator.scope == "tensor":
+        return np.atleast_1d(array)
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
 
 

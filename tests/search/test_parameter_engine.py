@@ -96,6 +96,29 @@ def test_a_recipe_of_another_operator_is_no_start(tmp_path: Path) -> None:
         engine.start(tmp_path / "ties.yaml")
 
 
+FUNCTION = """\
+def shaped(base, sources, weight: list = 1.0):
+    if base.ndim == 1:
+        return base
+    return base + sum(w * (source - base) for w, source in zip(weight, sources))
+"""
+
+
+def test_a_function_gets_tensors_in_their_own_shape_in_search_and_merge(tmp_path: Path) -> None:
+    (tmp_path / "shape_operator.py").write_text(FUNCTION)
+    space = {"operator": "shape_operator:shaped", "parameters": {"weight": [0.1, 1.0]}}
+    engine = engine_of(write_world(tmp_path, space=space))
+    genome = np.random.default_rng(2).random(engine.dimension, dtype=np.float32)
+    (tmp_path / "best.yaml").write_text(write_yaml(engine.recipe(genome)))
+    merge(tmp_path / "best.yaml", tmp_path / "merged")
+    engine.export(genome, tmp_path / "exported")
+    merged, exported = tensors(tmp_path / "merged"), tensors(tmp_path / "exported")
+    for name, tensor in exported.items():
+        np.testing.assert_array_equal(merged[name], tensor, err_msg=name)
+    base = tensors(tmp_path / "models" / "base")
+    assert (merged["model.norm.weight"] == base["model.norm.weight"]).all()
+
+
 @pytest.mark.parametrize(
     ("runtime", "output"), [("bfloat16", "float32"), ("bfloat16", "float16"), ("float16", "bfloat16")]
 )
