@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	$(BIN)/jaxmerge demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo-models: $(VENV)/.installed
 	$(BIN)/python -m jaxmerge.demo.train
