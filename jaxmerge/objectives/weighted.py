@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxmerge.objectives.interface import Objective, Runner, Scored
-from jaxmerge.objectives.intervals import interval, weighted_interval
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,6 @@ class Scores:
     ties: float64 `[P]`, the tie-breakers' weighted mean likewise.
     by_objective: float64 `[P]` a name. scored: everything an objective gave back, by name.
     errors: why a model failed, or None.
-    weights: normalised, by name. discrete: the names of objectives whose score is a share.
     """
 
     scores: np.ndarray
@@ -26,24 +24,6 @@ class Scores:
     by_objective: dict[str, np.ndarray]
     scored: dict[str, Scored]
     errors: list[str | None]
-    weights: dict[str, float]
-    discrete: frozenset[str]
-
-    def interval(self, model: int) -> tuple[float, float]:
-        """The 95% interval of a model's score: of several objectives, each one's examples are drawn for themselves."""
-        if len(self.scored) == 1:
-            [(name, result)] = self.scored.items()
-            return interval(result.examples[model], name in self.discrete)
-        samples = [result.examples[model] for result in self.scored.values()]
-        return weighted_interval(samples, list(self.weights.values()))
-
-    def difference(self, model: int, other: "Scores", rival: int) -> tuple[float, float, float]:
-        """A model's score minus a rival's on the same examples, with the 95% interval of the paired bootstrap."""
-        samples = [
-            result.examples[model] - other.scored[name].examples[rival] for name, result in self.scored.items()
-        ]
-        low, high = weighted_interval(samples, list(self.weights.values()))
-        return (float(self.scores[model] - other.scores[rival]), low, high)
 
 
 def score_all(objectives: Sequence[Objective], runner: Runner, split: str, draw: int | None = None) -> Scores:
@@ -54,15 +34,13 @@ def score_all(objectives: Sequence[Objective], runner: Runner, split: str, draw:
     scored = {objective.name: objective.score(runner, split, draw) for objective in objectives}
     weights = np.array([objective.weight for objective in objectives], np.float64)
     weights /= weights.sum()
-    by_name = dict(zip(scored, weights.tolist(), strict=True))
-    shares = frozenset(objective.name for objective in objectives if objective.discrete)
     by_objective = {name: result.examples.mean(axis=1, dtype=np.float64) for name, result in scored.items()}
     scores = weights @ np.stack(list(by_objective.values()))
     ties = weights @ np.stack([result.ties.astype(np.float64) for result in scored.values()])
     failed = ~np.isfinite(scores)
     errors = [_why(scored, by_objective, model) if failed[model] else None for model in range(runner.size)]
     scores, ties = np.where(failed, np.nan, scores), np.where(np.isfinite(ties), ties, 0.0)
-    return Scores(scores, ties, by_objective, scored, errors, by_name, shares)
+    return Scores(scores, ties, by_objective, scored, errors)
 
 
 def _why(scored: dict[str, Scored], by_objective: dict[str, np.ndarray], model: int) -> str:

@@ -1,9 +1,6 @@
 """A candidate's result, as the search sees it and as `history.jsonl` records it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -16,7 +13,3 @@ class Result:
     scores: dict[str, float | None]
     seconds: float
     error: str | None = None
-
-
-# A population of genomes, float32 `[P, d]` in the unit box, to P results.
-Evaluate = Callable[[np.ndarray], list[Result]]

@@ -28,21 +28,6 @@ def test_scores_are_the_weighted_mean(fake_runner) -> None:
     assert result.errors == [None, None] and result.scored["a"].examples.shape == (2, 2)
 
 
-def test_intervals_and_differences_of_several_objectives(fake_runner) -> None:
-    rng = np.random.default_rng(0)
-    share, smooth = rng.integers(0, 2, (2, 60)), rng.normal(size=(2, 300))
-    smooth[1] = smooth[0] - 0.2 + rng.normal(size=300) * 0.01
-    objectives = [Fixed("a", 1.0, share, [0, 0]), Fixed("b", 1.0, smooth, [0, 0])]
-    result = score_all(objectives, fake_runner(2), "search")
-    low, high = result.interval(0)
-    half = 1.96 * np.sqrt(share[0].var() / 60 + smooth[0].var() / 300) / 2
-    assert (low, high) == pytest.approx((result.scores[0] - half, result.scores[0] + half), abs=0.01)
-    alone = score_all(objectives[1:], fake_runner(2), "search")
-    difference, low, high = alone.difference(0, alone, 1)
-    assert difference == pytest.approx(0.2, abs=0.01) and 0.19 < low < difference < high < 0.21
-    assert result.difference(0, result, 0) == (0, 0, 0)
-
-
 def test_a_failed_model_is_nan_and_says_why(fake_runner) -> None:
     objectives = [
         Fixed("a", 1.0, [[1, 1], [np.nan, 1], [np.nan, np.nan]], [0, -np.inf, 0], [None, None, "it broke"]),
