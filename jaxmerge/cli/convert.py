@@ -19,10 +19,9 @@ def command(
 ) -> None:
     """Convert a Hugging Face folder to a Flax folder (Orbax), or a Flax folder to a Hugging Face one, bit for
     bit."""
-    from rich.console import Console
+    from jaxmerge.cli.progress import bar
 
-    console = Console(stderr=True)
-    with console.status(f"Converting {src}"):
+    with bar(f"Converting {src}"):
         from jaxmerge.converters.convert import convert
 
         kind = convert(src, dst, force=force, max_shard_size=max_shard_size)

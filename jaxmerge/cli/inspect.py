@@ -18,17 +18,16 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Show what models are, how far they are from a base, how alike, and whether they can be merged."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from jaxmerge.cli.progress import bar
     from jaxmerge.merging.inspection import inspect
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Reading tensors", total=None)
-        result = inspect(models, base, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with bar("Reading tensors") as progress:
+        result = inspect(models, base, progress=progress)
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
+        from rich.console import Console
+
         _show(result, Console())
 
 

@@ -29,14 +29,11 @@ def command(
         typer.echo(_summary(plan))
         return
 
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from jaxmerge.cli.progress import bar
     from jaxmerge.merging.merge import write
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(plan.operator.name, total=plan.nbytes)
-        write(plan, out, force=force, progress=lambda done, total: bar.update(task, completed=done))
+    with bar(plan.operator.name) as progress:
+        write(plan, out, force=force, progress=progress)
     typer.echo(f"{out}: {len(plan.tensors)} tensors, {_size(plan.nbytes)}")
 
 

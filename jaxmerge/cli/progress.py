@@ -1,4 +1,7 @@
-"""The live line of a search: stage, generation, best, candidates a second, time left."""
+"""Progress on stderr: a bar for counted work, and the live line of a search (stage, generation, best, time left).
+
+Without a terminal a bar is silent: what a log holds of a command that fails is its one line.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +10,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxmerge.search.progress import Progress
+
+
+@contextmanager
+def bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is called with what is done and what there is; it pulses until then, and is silent without a
+    terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as display:
+        task = display.add_task(description, total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)
 
 
 @contextmanager
@@ -22,6 +40,9 @@ def shown() -> Iterator[Callable[["Progress"], None]]:
 
 
 def _log(progress: "Progress") -> None:
+    # A step that is not counted (loading, export) is for eyes: a log gets figures only, and the line of an error.
+    if not progress.done and progress.total is None:
+        return
     every = max(1, (progress.total or 100) // 10)
     if progress.done % every == 0 or progress.done == progress.total:
         print(line(progress), file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from jaxmerge.cli.progress import line, shown
+from jaxmerge.cli.progress import bar, line, shown
 
 
 def _progress(**given):
@@ -19,7 +19,14 @@ def test_line_says_what_is_known():
 
 def test_without_a_terminal_every_tenth_step_is_a_line(capsys):
     with shown() as report:
+        report(_progress(stage="loading", done=0))
         for done in range(1, 41):
             report(_progress(done=done, total=40))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"search {done}/40" for done in range(4, 41, 4)]
+
+
+def test_without_a_terminal_a_bar_is_silent(capsys):
+    with bar("merging") as report:
+        report(1, 2)
+    assert capsys.readouterr() == ("", "")
