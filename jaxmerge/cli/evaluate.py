@@ -20,21 +20,13 @@ def command(
     ] = None,
 ) -> None:
     """Score a model on a config's objectives."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from jaxmerge.cli.progress import bar
     from jaxmerge.objectives.evaluation import evaluate, require_writable
 
     if examples is not None:
         require_writable(examples)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Loading", total=None)
-        evaluation = evaluate(
-            model,
-            config,
-            split,
-            progress=lambda done, total: bar.update(task, description="Scoring", completed=done, total=total),
-        )
+    with bar("Scoring") as progress:
+        evaluation = evaluate(model, config, split, progress=progress)
     if examples is not None:
         evaluation.write_examples(examples)
     if as_json:

@@ -92,6 +92,8 @@ class Evaluation:
             part.replace(file)
         except OSError as error:
             raise InputError(f"{file}: cannot be written ({error.strerror}); give another file") from None
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def require_writable(file: Path) -> None:
