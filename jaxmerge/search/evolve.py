@@ -73,7 +73,12 @@ def evolve(
     require_usable(wanted, engine)
     folder.require_free()
     try:
-        with termination_interrupts(), locked(folder.lock), logged_to(folder.log / "run.log"):
+        with (
+            termination_interrupts(),
+            locked(folder.lock),
+            folder.removed_if_refused(),
+            logged_to(folder.log / "run.log"),
+        ):
             final = resolved.resolve(wanted, engine, made)
             if folder.config.is_file():
                 resolved.require_same(resolved.read_config(folder.config), final, folder.path)
@@ -135,6 +140,8 @@ def require_usable(config: EvolveConfig, engine: Engine) -> None:
     if "search" not in engine.splits:
         raise InputError("objectives: every objective needs data.search")
     untuned(config)
+    if config.search.start not in ("baseline", "center"):
+        engine.start(config.folder / config.search.start)
 
 
 def _as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:

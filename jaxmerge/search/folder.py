@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxmerge.converters.output_folder import full_disk_named
-from jaxmerge.errors import InputError
+from jaxmerge.errors import InputError, JaxmergeError
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); name another output") from None
 
+    @contextmanager
+    def removed_if_refused(self) -> Iterator[None]:
+        """Leave nothing of a new run that ends before its first score, as where a weight is NaN. The lock is held."""
+        new = not self.config.is_file()
+        try:
+            yield
+        except JaxmergeError:
+            if new and not self.measurements.exists() and not self.history.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
     def require_run(self) -> None:
         """Raises InputError where there is no run."""
         if not self.config.is_file():
@@ -75,22 +87,28 @@ class RunFolder:
     def write(self, file: Path, text: str) -> None:
         """Put a file in place when all of it is on the disk."""
         part = file.with_name(file.name + ".tmp")
-        with full_disk_named(self.path), part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
+        try:
+            with full_disk_named(self.path), part.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
 
     def replace_model(self, write: Callable[[Path], None]) -> None:
         """Put `model/` in place. write: fills a folder that does not exist yet."""
         part, old = self.path / ".model.tmp", self.path / ".model.old"
         for leftover in (part, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        with full_disk_named(self.path):
-            write(part)
-        if self.model.exists():
-            self.model.rename(old)
-        part.rename(self.model)
+        try:
+            with full_disk_named(self.path):
+                write(part)
+            if self.model.exists():
+                self.model.rename(old)
+            part.rename(self.model)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
     def read_summary(self) -> dict[str, Any] | None:
