@@ -46,6 +46,8 @@ def _parse(line: str, where: str) -> dict[str, Any]:
         raise InputError(
             f"{where}: not JSON ({error.msg}, column {error.colno}); one object a line"
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits, or too deep
+        raise InputError(f"{where}: not JSON ({error}); one object a line") from None
     if not isinstance(value, dict):
         raise InputError(f"{where}: a {type(value).__name__}; each line must be a JSON object, in braces")
     return value

@@ -4,11 +4,10 @@ Everything that lists or checks operators (YAML validation, help, search spaces,
 registry.
 """
 
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from jaxmerge.errors import InputError
+from jaxmerge.errors import InputError, unknown
 from jaxmerge.operators import dare_linear, dare_ties, linear, passthrough, slerp, task_arithmetic, ties
 from jaxmerge.operators.function import from_function
 from jaxmerge.operators.interface import Operator
@@ -30,10 +29,7 @@ def operator(name: str) -> Operator:
     reference = registered.get(name, name)
     if ":" in reference:
         return imported(reference, name)
-    known = [*OPERATORS, *registered]
-    nearest = get_close_matches(name, known, 1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(sorted(known))}"
-    raise InputError(f"unknown operator {name!r}: {hint}")
+    raise unknown("operator", name, [*OPERATORS, *registered])
 
 
 def imported(reference: str, name: str) -> Operator:

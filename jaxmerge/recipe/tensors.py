@@ -76,6 +76,7 @@ class TensorPlanner:
             shape = (self.vocabulary.size, *shape[1:])
         read = promoted([info.dtype for info in infos])
         if not all(is_float(info.dtype) for info in infos):
+            self._require_one_kind(group, tuple(pieces.values()))
             # Counters and tables of indices are not averaged.
             return TensorPlan(group.name, shape, read, None, tuple(pieces.values()), {}, copied=True)
         dtype = named_dtype(self.recipe.out_dtype) or named_dtype(self.recipe.dtype) or read
@@ -110,6 +111,15 @@ class TensorPlanner:
             return ()
         names = [(i, stand_in(model, group.name)) for i, model in enumerate(self.models)]
         return tuple(Piece(i, name) for i, name in names if name is not None)
+
+    def _require_one_kind(self, group: Group, pieces: tuple[Piece, ...]) -> None:
+        infos = {piece: self.models[piece.model].info(piece.name) for piece in pieces}
+        exact = next(info for info in infos.values() if not is_float(info.dtype))
+        if other := next((info for info in infos.values() if is_float(info.dtype)), None):
+            raise CheckpointError(
+                f"{exact.file}: tensor '{group.name}' is {exact.dtype} but {other.dtype} in {other.file}; "
+                "save it in BF16, F16 or F32"
+            )
 
     def _require_one_shape(self, group: Group, pieces: tuple[Piece, ...]) -> None:
         first = self.models[pieces[0].model].info(pieces[0].name)

@@ -13,9 +13,9 @@ def test_every_operator_answers_to_its_name():
 
 
 def test_unknown_name_names_the_nearest():
-    with pytest.raises(InputError, match=r"unknown operator 'tyes': did you mean ties\?"):
+    with pytest.raises(InputError, match=r"unknown operator 'tyes'; did you mean 'ties'\?"):
         operator("tyes")
-    with pytest.raises(InputError, match="known are dare_linear, dare_ties, linear"):
+    with pytest.raises(InputError, match="there are: dare_linear, dare_ties, linear"):
         operator("zzz")
 
 
@@ -35,7 +35,7 @@ def test_entry_points_are_found(monkeypatch):
 
     monkeypatch.setattr("jaxmerge.operators.registry.entry_points", lambda group: [Entry])
     assert operator("mine") is OPERATORS["slerp"]
-    with pytest.raises(InputError, match=r"did you mean mine\?"):
+    with pytest.raises(InputError, match=r"did you mean 'mine'\?"):
         operator("mina")
 
 
