@@ -53,7 +53,8 @@ def history(folder: Path) -> list[dict[str, Any]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("road")
     space = {"operator": "dare_ties", "parameters": {"weight": [-0.3, 1.8], "density": [0.2, 1.0]}}
-    write_world(root, objectives=OBJECTIVES, space=space, search={"generations": 4})
+    # Two of the four candidates at once: with two devices each has two of them.
+    write_world(root, objectives=OBJECTIVES, space=space, search={"generations": 4}, runtime={"chunk": 2})
     run("evolve", root / "evolve.yaml", root / "run")
     return root
 
