@@ -1,8 +1,8 @@
-"""What each model of the miniature is taught: streams of (prompt, answer) texts, endless and fixed by their seed.
+"""What each model of the miniature is taught: endless streams of (prompt, answer) texts, fixed by their seed.
 
-The base knows words, sentences and notation in both languages and never sees a question answered. The maths expert
-answers questions in English only; the Japanese expert answers in Japanese, without doing a sum. None ever meets a
-held-out problem in any form.
+The base knows words, sentences and notation in both languages and never sees a question answered. The maths
+expert answers questions in English only; the Japanese expert answers in Japanese, without doing a sum. None ever
+meets a held-out problem in any form.
 """
 
 import random

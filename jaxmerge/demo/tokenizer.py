@@ -1,4 +1,4 @@
-"""The word-level tokenizer of the miniature, as a folder that `transformers.AutoTokenizer` loads without custom code."""
+"""The word-level tokenizer of the miniature, as files that `transformers.AutoTokenizer` loads as they are."""
 
 import json
 from pathlib import Path

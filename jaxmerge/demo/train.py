@@ -1,7 +1,7 @@
 """Trains the miniature's models: `python -m jaxmerge.demo.train [FOLDER]`, what `make demo-models` calls.
 
-A base learns words and notation for some minutes, then two experts learn from it for seconds each. Everything is fixed by
-the seed: the same machine gives the same models.
+A base learns words and notation for some minutes, then each expert learns from it for seconds. Everything is
+fixed by the seed: the same machine gives the same models.
 """
 
 import itertools
@@ -60,8 +60,8 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Rows:
-    """Examples of one padded length, a leading axis for the steps: tokens int32 `[S, B, T]`, loss weights `[S, B, T]`
-    float32 (of each token as a target; 0 at the first one and at padding), valid bool `[S, B, T]`."""
+    """Examples of one padded length, with the steps as leading axis: tokens int32 `[S, B, T]`, valid bool
+    `[S, B, T]`, weights float32 `[S, B, T]` of each token as a target (0 at the first one and at padding)."""
 
     tokens: np.ndarray
     valid: np.ndarray
@@ -95,8 +95,8 @@ LESSONS = {
 
 
 def initial(config: DecoderConfig, table: Table, seed: int) -> Params:
-    """A model before training, float32. What a layer adds to the residual stream starts at zero and the tied embedding is
-    large (std 0.3): the base then learns to copy numbers from one language to the other early."""
+    """A model before training, float32. What a layer adds to the residual stream starts at zero and the tied
+    embedding is large (std 0.3): the base then learns early to copy numbers from one language to the other."""
     params: Params = {}
     for place, row in enumerate(table):
         shape = table.shape(row)

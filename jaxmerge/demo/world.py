@@ -1,7 +1,7 @@
-"""A world so small that a 300,000-parameter model can know it: names, things and one-step problems in two languages.
+"""A world so small that a 300,000-parameter model can know it: names, things and sums in two languages.
 
-Every problem has an English and a Japanese form (its twins) and one equation. The words are real words of both languages;
-numbers 0 to 20 are single words that both share, as digits are in real text.
+Every problem has an English and a Japanese form (its twins) and one equation. The words are real words of both
+languages; numbers 0 to 20 are single words that both share, as digits are in real text.
 """
 
 import hashlib
@@ -57,8 +57,12 @@ PAIRS = (*NAMES, *THINGS, *VERBS, HAVING)
 
 LARGEST = 20
 NUMBERS = tuple(str(n) for n in range(LARGEST + 1))
-GRAMMAR = tuple("+ - = : . ? how many the answer is english note は を 個 。 何 です か 答え 日本語 メモ".split())
-WORDS = (*NUMBERS, *(word for pair in PAIRS for word in pair), *GRAMMAR)
+SIGNS = tuple("+-=:.?")
+FUNCTION_WORDS = (
+    *("how", "many", "the", "answer", "is", "english", "note"),
+    *("は", "を", "個", "。", "何", "です", "か", "答え", "日本語", "メモ"),
+)
+WORDS = (*NUMBERS, *(word for pair in PAIRS for word in pair), *SIGNS, *FUNCTION_WORDS)
 
 
 def english(pair: Pair) -> str:
@@ -74,7 +78,7 @@ VOICES: dict[Language, Voice] = {"en": english, "ja": japanese}
 
 @dataclass(frozen=True)
 class Problem:
-    """`name` has `first` `thing`, then `verb` `second` of them. All but the numbers are indices into the tables above."""
+    """`name` has `first` `thing`, then `verb` `second` of them: indices into the tables above, but for the numbers."""
 
     name: int
     thing: int
@@ -112,8 +116,8 @@ PROBLEMS = tuple(
 
 
 def held_out(problem: Problem) -> bool:
-    """Whether a problem, in any language and any form, is kept for search, validation and test. One in eight is, chosen by
-    a hash of the problem alone: so no model can be trained on a held-out problem, its twin or its story."""
+    """Whether a problem, in any language and any form, is kept for search, validation and test. One in eight is,
+    chosen by a hash of the problem alone: so no model is trained on a held-out problem, its twin or its story."""
     key = f"{problem.name} {problem.thing} {problem.verb} {problem.first} {problem.second}"
     return hashlib.sha256(key.encode()).digest()[0] < 32
 
