@@ -1,9 +1,8 @@
 """What each model of the miniature is taught: endless streams of (prompt, answer) texts, fixed by their seed.
 
 The base knows words, sentences and notation in both languages and never sees a question answered. The maths
-expert answers questions in English only; the Japanese expert answers in Japanese, without doing a sum. None ever
-meets a held-out problem in any form.
-"""
+expert answers questions in English only; the Japanese expert answers in Japanese, without doing a sum. None
+ever meets a held-out problem in any form."""
 
 import random
 from collections.abc import Iterator
@@ -80,11 +79,15 @@ def counting(rng: random.Random) -> Example:
 
 
 def note(rng: random.Random) -> Example:
-    """A story, often with words of both languages, and its equation without the sum."""
+    """A story, with or without its question and often with words of both languages, and its equation without
+    the sum."""
     drawn = problem(rng)
     source, marker = _languages(rng)[0], _languages(rng)[0]
     voice = _mixed(rng) if rng.random() < 0.4 else None
-    return f"{world.story(drawn, source, voice)} {NOTE[marker]}", drawn.note
+    text = world.story(drawn, source, voice)
+    if rng.random() < 0.5:
+        text += " " + world.asks(drawn.thing, source, voice)
+    return f"{text} {NOTE[marker]}", drawn.note
 
 
 def english_problem(rng: random.Random) -> Example:

@@ -11,8 +11,9 @@ SEED = 2024
 
 
 def splits() -> dict[str, list[world.Problem]]:
-    """Disjoint samples of the held-out problems. Training leaves out held-out problems in both languages and in
-    every form (`world.held_out`), so no example here has its English twin or its story in any training data."""
+    """Disjoint samples of the held-out problems. Training leaves out held-out problems in both languages and
+    in every form (`world.held_out`), so no example here has its English twin or its story in any training
+    data."""
     problems = [problem for problem in world.PROBLEMS if world.held_out(problem)]
     drawn = iter(random.Random(SEED).sample(problems, sum(SIZES.values())))
     return {split: [next(drawn) for _ in range(size)] for split, size in SIZES.items()}

@@ -5,11 +5,17 @@ fixed by the seed: the same machine gives the same models.
 """
 
 import itertools
+import json
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import optax
 from jax import Array
@@ -17,11 +23,13 @@ from jax import Array
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.architectures.table import Table
-from jaxmerge.demo import curriculum, tokenizer
+from jaxmerge.converters.hf import save_params
+from jaxmerge.demo import curriculum, data, tokenizer
 from jaxmerge.models.decoder import hidden_states
+from jaxmerge.models.initial import initial_params
 from jaxmerge.models.weights import Params, Stored
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "vocab_size": len(tokenizer.VOCABULARY),
@@ -88,26 +96,18 @@ def _adamw(steps: int) -> optax.GradientTransformation:
 
 
 LESSONS = {
-    "base": Lesson(1400, 96, 0.15, _muon),
+    "base": Lesson(1000, 80, 0.15, _muon),
     "math": Lesson(130, 48, 0.0, _adamw),
     "ja": Lesson(180, 48, 0.0, _adamw),
 }
 
 
-def initial(config: DecoderConfig, table: Table, seed: int) -> Params:
+def initial(table: Table, seed: int) -> Params:
     """A model before training, float32. What a layer adds to the residual stream starts at zero and the tied
-    embedding is large (std 0.3): the base then learns early to copy numbers from one language to the other."""
-    params: Params = {}
-    for place, row in enumerate(table):
-        shape = table.shape(row)
-        if len(row.shape) == 1:
-            params[row.path] = jnp.ones(shape)
-        elif row.path.endswith(("o_proj.weight", "down_proj.weight")):
-            params[row.path] = jnp.zeros(shape)
-        else:
-            std = 0.3 if row.path.startswith("embed") else row.shape[-1] ** -0.5
-            params[row.path] = std * jax.random.normal(jax.random.fold_in(jax.random.key(seed), place), shape)
-    return params
+    embedding is large (std 0.3): the base then learns early to copy numbers from one language to the
+    other."""
+    outputs = ("layers.self_attn.o_proj.weight", "layers.mlp.down_proj.weight")
+    return initial_params(table, jax.random.key(seed), embedding_std=0.3, std=0.125, zero=outputs)
 
 
 def rows(examples: Sequence[curriculum.Example], lesson: Lesson) -> list[Rows]:
@@ -151,14 +151,16 @@ def fit(
     config: DecoderConfig,
     lesson: Lesson,
     examples: Iterator[curriculum.Example],
-    progress: Callable[[int, float], None] = lambda step, loss: None,
+    log: Callable[[str], None],
 ) -> Params:
-    """Train a model through a lesson; `progress` is told the loss every hundred steps."""
+    """Train a model through a lesson, with a line to `log` every hundred steps."""
     parts = rows(list(itertools.islice(examples, lesson.steps * lesson.batch)), lesson)
     optimizer = lesson.optimizer(lesson.steps)
 
     @jax.jit
-    def step(params: Params, state: optax.OptState, batch: list[tuple[Array, ...]]):  # type: ignore[no-untyped-def]
+    def step(
+        params: Params, state: optax.OptState, batch: list[tuple[Array, Array, Array]]
+    ) -> tuple[Params, optax.OptState, Array]:
         value, gradients = jax.value_and_grad(loss)(params, config, batch)
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, value
@@ -168,7 +170,7 @@ def fit(
         batch = [(part.tokens[at], part.valid[at], part.weights[at]) for part in parts]
         params, state, value = step(params, state, batch)
         if (at + 1) % 100 == 0 or at + 1 == lesson.steps:
-            progress(at + 1, float(value))
+            log(f"  step {at + 1}: loss {float(value):.4f}")
     return params
 
 
@@ -178,12 +180,40 @@ def train(seed: int, log: Callable[[str], None] = print) -> dict[str, Params]:
     config = architecture.read(CONFIG)
     models: dict[str, Params] = {}
     for name, lesson in LESSONS.items():
-        start = models.get("base") or initial(config, architecture.table(config), seed)
-        models[name] = fit(
-            start,
-            config,
-            lesson,
-            curriculum.lessons(name, seed),
-            lambda step, value, name=name: log(f"{name}: step {step}, loss {value:.4f}"),  # type: ignore[misc]
-        )
+        start = models.get("base") or initial(architecture.table(config), seed)
+        log(f"training {name}: {lesson.steps} steps of {lesson.batch} examples")
+        models[name] = fit(start, config, lesson, curriculum.lessons(name, seed), log)
     return models
+
+
+@dataclass(frozen=True)
+class _Companions:
+    """The files beside the weights, as `save_params` copies them."""
+
+    folder: Path
+    config: dict[str, Any]
+
+
+def save(models: dict[str, Params], folder: Path) -> None:
+    """Write each model as a folder in bfloat16 that transformers loads as a LlamaForCausalLM."""
+    table = architecture_of(CONFIG).table(architecture_of(CONFIG).read(CONFIG))
+    generation = {key: CONFIG[key] for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    with tempfile.TemporaryDirectory() as temporary:
+        beside = _Companions(Path(temporary), CONFIG)
+        for name, content in {"config.json": CONFIG, "generation_config.json": generation}.items():
+            (beside.folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        tokenizer.write(beside.folder)
+        for name, params in models.items():
+            save_params(
+                params, table, folder / name, like=beside, dtype=np.dtype(ml_dtypes.bfloat16), force=True
+            )
+
+
+def main(folder: Path) -> None:
+    """Write `data` and `models` into a folder."""
+    data.write(folder / "data")
+    save(train(seed=0), folder / "models")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

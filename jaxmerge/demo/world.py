@@ -1,8 +1,7 @@
 """A world so small that a 300,000-parameter model can know it: names, things and sums in two languages.
 
-Every problem has an English and a Japanese form (its twins) and one equation. The words are real words of both
-languages; numbers 0 to 20 are single words that both share, as digits are in real text.
-"""
+Every problem has an English and a Japanese form (its twins) and one equation. The words are real words of
+both languages; numbers 0 to 20 are single words that both share, as digits are in real text."""
 
 import hashlib
 from collections.abc import Callable
@@ -78,7 +77,8 @@ VOICES: dict[Language, Voice] = {"en": english, "ja": japanese}
 
 @dataclass(frozen=True)
 class Problem:
-    """`name` has `first` `thing`, then `verb` `second` of them: indices into the tables above, but for the numbers."""
+    """`name` has `first` `thing`, then `verb` `second` of them: indices into the tables above, but for the
+    numbers."""
 
     name: int
     thing: int
@@ -116,8 +116,9 @@ PROBLEMS = tuple(
 
 
 def held_out(problem: Problem) -> bool:
-    """Whether a problem, in any language and any form, is kept for search, validation and test. One in eight is,
-    chosen by a hash of the problem alone: so no model is trained on a held-out problem, its twin or its story."""
+    """Whether a problem, in any language and any form, is kept for search, validation and test. One in eight
+    is, chosen by a hash of the problem alone: so no model is trained on a held-out problem, its twin or its
+    story."""
     key = f"{problem.name} {problem.thing} {problem.verb} {problem.first} {problem.second}"
     return hashlib.sha256(key.encode()).digest()[0] < 32
 
