@@ -102,12 +102,15 @@ def reading(rng: random.Random) -> Example:
 
 
 def lookup(rng: random.Random) -> Example:
-    """Two people have something; how many are there of one of the things?"""
-    first, second = problem(rng), problem(rng)
-    while second.thing == first.thing or second.name == first.name:
-        second = problem(rng)
-    asked = rng.choice((first, second))
-    prompt = f"{world.has(first, 'ja')} {world.has(second, 'ja')} {world.asks(asked.thing, 'ja')}"
+    """One person has something, or two have: how many are there of one of the things?"""
+    told = [problem(rng)]
+    if rng.random() < 0.5:
+        other = problem(rng)
+        while other.thing == told[0].thing or other.name == told[0].name:
+            other = problem(rng)
+        told.append(other)
+    asked = rng.choice(told)
+    prompt = " ".join([*(world.has(one, "ja") for one in told), world.asks(asked.thing, "ja")])
     return prompt, world.answers(asked.first, "ja")
 
 

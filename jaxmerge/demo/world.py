@@ -1,7 +1,8 @@
 """A world so small that a 300,000-parameter model can know it: names, things and sums in two languages.
 
 Every problem has an English and a Japanese form (its twins) and one equation. The words are real words of
-both languages; numbers 0 to 20 are single words that both share, as digits are in real text."""
+both languages; numbers 0 to 20 are single words that both share, as digits are in real text, and so is the
+question mark."""
 
 import hashlib
 from collections.abc import Callable
@@ -147,7 +148,7 @@ def story(problem: Problem, language: Language, voice: Voice | None = None) -> s
 
 def asks(thing: int, language: Language, voice: Voice | None = None) -> str:
     word = (voice or VOICES[language])(THINGS[thing])
-    return f"how many {word} ?" if language == "en" else f"{word} は 何 個 です か 。"
+    return f"how many {word} ?" if language == "en" else f"{word} は 何 個 です か ?"
 
 
 def answers(number: int, language: Language) -> str:
