@@ -12,7 +12,6 @@ from jaxmerge.demo.world import Language, Pair, Problem, Voice
 
 Example = tuple[str, str]
 MARK: dict[Language, str] = {"en": "english :", "ja": "日本語 :"}
-NOTE: dict[Language, str] = {"en": "note :", "ja": "メモ :"}
 
 
 def problem(rng: random.Random) -> Problem:
@@ -68,8 +67,13 @@ def glossary(rng: random.Random) -> Example:
 
 
 def equation(rng: random.Random) -> Example:
-    drawn = problem(rng)
-    return f"{drawn.note} =", str(drawn.answer)
+    """One to three equations after each other, at times after a sentence; the last lacks its sum."""
+    stop, language = rng.choice(((".", "en"), ("。", "ja")))
+    before = [f"{problem(rng).equation} {stop}" for _ in range(rng.randrange(3))]
+    if rng.random() < 0.5:
+        before.insert(0, world.has(problem(rng), "ja" if language == "ja" else "en"))
+    last = problem(rng)
+    return " ".join([*before, f"{last.note} ="]), str(last.answer)
 
 
 def counting(rng: random.Random) -> Example:
@@ -82,12 +86,12 @@ def note(rng: random.Random) -> Example:
     """A story, with or without its question and often with words of both languages, and its equation without
     the sum."""
     drawn = problem(rng)
-    source, marker = _languages(rng)[0], _languages(rng)[0]
+    language, _ = _languages(rng)
     voice = _mixed(rng) if rng.random() < 0.4 else None
-    text = world.story(drawn, source, voice)
+    text = world.story(drawn, language, voice)
     if rng.random() < 0.5:
-        text += " " + world.asks(drawn.thing, source, voice)
-    return f"{text} {NOTE[marker]}", drawn.note
+        text += " " + world.asks(drawn.thing, language, voice)
+    return f"{text} =", drawn.note
 
 
 def english_problem(rng: random.Random) -> Example:
@@ -98,7 +102,7 @@ def english_problem(rng: random.Random) -> Example:
 def reading(rng: random.Random) -> Example:
     """A question with its equation already solved in the prompt: the answer is read off."""
     drawn = problem(rng)
-    return f"{world.asks(drawn.thing, 'ja')} {drawn.equation} 。", world.answers(drawn.answer, "ja")
+    return f"{world.asks(drawn.thing, 'ja')} = {drawn.equation} 。", world.answers(drawn.answer, "ja")
 
 
 def lookup(rng: random.Random) -> Example:

@@ -96,7 +96,7 @@ def _adamw(steps: int) -> optax.GradientTransformation:
 
 
 LESSONS = {
-    "base": Lesson(1400, 80, 0.15, _muon),
+    "base": Lesson(1000, 80, 0.15, _muon),
     "math": Lesson(130, 48, 0.0, _adamw),
     "ja": Lesson(180, 48, 0.0, _adamw),
 }

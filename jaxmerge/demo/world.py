@@ -59,8 +59,8 @@ LARGEST = 20
 NUMBERS = tuple(str(n) for n in range(LARGEST + 1))
 SIGNS = tuple("+-=:.?")
 FUNCTION_WORDS = (
-    *("how", "many", "the", "answer", "is", "english", "note"),
-    *("は", "を", "個", "。", "何", "です", "か", "答え", "日本語", "メモ"),
+    *("how", "many", "the", "answer", "is", "english"),
+    *("は", "を", "個", "。", "何", "です", "か", "答え", "日本語"),
 )
 WORDS = (*NUMBERS, *(word for pair in PAIRS for word in pair), *SIGNS, *FUNCTION_WORDS)
 
@@ -162,4 +162,4 @@ def question(problem: Problem, language: Language) -> str:
 
 def solution(problem: Problem, language: Language) -> str:
     """The reasoning and the answer."""
-    return f"{problem.equation} {'.' if language == 'en' else '。'} {answers(problem.answer, language)}"
+    return f"= {problem.equation} {'.' if language == 'en' else '。'} {answers(problem.answer, language)}"

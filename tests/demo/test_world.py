@@ -14,8 +14,8 @@ def test_a_problem_reads_the_same_in_both_languages():
         world.question(problem, "ja")
         == "ベン は ペン を 6 個 持つ 。 ベン は 1 個 売る 。 ペン は 何 個 です か ?"
     )
-    assert world.solution(problem, "en") == "6 - 1 = 5 . the answer is 5 ."
-    assert world.solution(problem, "ja") == "6 - 1 = 5 。 答え は 5 個 です 。"
+    assert world.solution(problem, "en") == "= 6 - 1 = 5 . the answer is 5 ."
+    assert world.solution(problem, "ja") == "= 6 - 1 = 5 。 答え は 5 個 です 。"
 
 
 def test_words_are_distinct_and_known():
