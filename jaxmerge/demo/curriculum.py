@@ -69,11 +69,18 @@ def glossary(rng: random.Random) -> Example:
 def equation(rng: random.Random) -> Example:
     """One to three equations after each other, at times after a sentence; the last lacks its sum."""
     stop, language = rng.choice(((".", "en"), ("。", "ja")))
-    before = [f"{problem(rng).equation} {stop}" for _ in range(rng.randrange(3))]
-    if rng.random() < 0.5:
+    before = [f"{problem(rng).equation} {stop}" for _ in range(rng.choice((0, 0, 1, 2)))]
+    if rng.random() < 0.3:
         before.insert(0, world.has(problem(rng), "ja" if language == "ja" else "en"))
     last = problem(rng)
     return " ".join([*before, f"{last.note} ="]), str(last.answer)
+
+
+def statement(rng: random.Random) -> Example:
+    """An equation, at times after a sentence, and its result as a sentence."""
+    drawn, (language, _) = problem(rng), _languages(rng)
+    before = f"{world.has(problem(rng), _languages(rng)[0])} " if rng.random() < 0.3 else ""
+    return f"{before}{drawn.equation} {MARK[language]}", world.answers(drawn.answer, language)
 
 
 def counting(rng: random.Random) -> Example:
@@ -100,9 +107,9 @@ def english_problem(rng: random.Random) -> Example:
 
 
 def reading(rng: random.Random) -> Example:
-    """A question with its equation already solved in the prompt: the answer is read off."""
+    """A problem that is solved in the prompt: the answer is read off its equation."""
     drawn = problem(rng)
-    return f"{world.asks(drawn.thing, 'ja')} = {drawn.equation} 。", world.answers(drawn.answer, "ja")
+    return f"{world.question(drawn, 'ja')} = {drawn.equation}", f"。 {world.answers(drawn.answer, 'ja')}"
 
 
 def lookup(rng: random.Random) -> Example:
@@ -125,9 +132,12 @@ def enumeration(rng: random.Random) -> Example:
     return f"{named} 。 {world.asks(thing, 'ja')}", world.answers(times, "ja")
 
 
-BASE = {translation: 1.2, glossary: 0.1, unmixing: 0.8, counting: 0.1, equation: 0.5, note: 1.0}
+BASE = {
+    **{translation: 1.2, unmixing: 0.8, glossary: 0.1},
+    **{note: 1.0, equation: 1.0, statement: 0.5, counting: 0.1},
+}
 MATH = {english_problem: 1.0}
-JA = {reading: 0.4, enumeration: 0.1, lookup: 0.5}
+JA = {reading: 0.5, enumeration: 0.1, lookup: 0.4}
 LESSONS = {"base": BASE, "math": MATH, "ja": JA}
 
 

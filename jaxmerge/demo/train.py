@@ -53,7 +53,7 @@ CONFIG: dict[str, Any] = {
     "dtype": "bfloat16",
     "torch_dtype": "bfloat16",
 }
-LENGTHS = (16, 22, 32)  # examples are padded to the next of these
+LENGTHS = (16, 22, 36)  # examples are padded to the next of these
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def _adamw(steps: int) -> optax.GradientTransformation:
 
 
 LESSONS = {
-    "base": Lesson(1000, 80, 0.15, _muon),
+    "base": Lesson(1400, 80, 0.15, _muon),
     "math": Lesson(130, 48, 0.0, _adamw),
-    "ja": Lesson(180, 48, 0.0, _adamw),
+    "ja": Lesson(150, 48, 0.0, _adamw),
 }
 
 
