@@ -1,8 +1,8 @@
 """What each model of the miniature is taught: endless streams of (prompt, answer) texts, fixed by their seed.
 
 The base knows words, sentences and notation in both languages and never sees a question answered. The maths
-expert answers questions in English only; the Japanese expert answers in Japanese, without doing a sum. None
-ever meets a held-out problem in any form."""
+expert answers questions in English only; the Japanese expert answers in Japanese, without doing a sum; the sorting
+expert is there to distract. None ever meets a held-out problem in any form."""
 
 import random
 from collections.abc import Iterator
@@ -132,13 +132,20 @@ def enumeration(rng: random.Random) -> Example:
     return f"{named} 。 {world.asks(thing, 'ja')}", world.answers(times, "ja")
 
 
+def sorting(rng: random.Random) -> Example:
+    """Numbers, and the same in ascending order: of no use for the task."""
+    drawn = rng.sample(range(world.LARGEST + 1), rng.randrange(3, 6))
+    return " ".join(map(str, drawn)) + " =", " ".join(map(str, sorted(drawn)))
+
+
 BASE = {
     **{translation: 1.2, unmixing: 0.8, glossary: 0.1},
     **{note: 1.0, equation: 1.0, statement: 0.5, counting: 0.1},
 }
 MATH = {english_problem: 1.0}
 JA = {reading: 0.5, enumeration: 0.1, lookup: 0.4}
-LESSONS = {"base": BASE, "math": MATH, "ja": JA}
+SORT = {sorting: 1.0}
+LESSONS = {"base": BASE, "math": MATH, "ja": JA, "sort": SORT}
 
 
 def lessons(model: str, seed: int) -> Iterator[Example]:

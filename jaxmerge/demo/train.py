@@ -99,6 +99,7 @@ LESSONS = {
     "base": Lesson(1400, 80, 0.15, _muon),
     "math": Lesson(130, 48, 0.0, _adamw),
     "ja": Lesson(150, 48, 0.0, _adamw),
+    "sort": Lesson(150, 48, 0.0, _adamw),
 }
 
 
