@@ -65,6 +65,14 @@ class Document:
             return f"--set {dotted(path)}"
         return f"{self.file}:{self.lines[path]}" if path else str(self.file)
 
+    @property
+    def home(self) -> Path:
+        """The folder that the document's relative paths mean: its own, or for a run's config.yaml that of the config it
+        came from."""
+        origin = self.data.get("origin") if isinstance(self.data, dict) else None
+        recorded = origin.get("folder") if isinstance(origin, dict) else None
+        return Path(recorded if isinstance(recorded, str) else self.file.parent).resolve()
+
     def error(self, keys: Iterable[str | int], message: str) -> InputError:
         """An InputError about a key: `file:line: a.b: message`."""
         path = tuple(keys)

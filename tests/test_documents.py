@@ -87,3 +87,9 @@ def test_what_is_written_is_read_again() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         Document.read(tmp_path / "no.yaml")
+
+
+def test_a_runs_config_is_at_home_where_it_came_from(tmp_path):
+    run = tmp_path / "run" / "config.yaml"
+    assert Document(run, {"models": {}}).home == tmp_path / "run"
+    assert Document(run, {"origin": {"folder": str(tmp_path)}}).home == tmp_path

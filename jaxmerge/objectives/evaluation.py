@@ -156,7 +156,7 @@ def _read(objectives: Any) -> tuple[EvaluateConfig, Path]:
     if isinstance(runtime, dict) and "dtype" in runtime:
         wanted["runtime"] = {"dtype": runtime["dtype"]}
     config = Document(document.file, wanted, document.lines).validate(EvaluateConfig)
-    return config, Path(objectives).parent
+    return config, document.home
 
 
 def _ready(config: EvaluateConfig, model: Path, folder: Path, vocab_size: int, split: str) -> list[Objective]:

@@ -29,25 +29,17 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
     overrides: `a.b=value` each. Raises InputError naming file, line and key.
     """
     if isinstance(source, Mapping):
-        document, folder = Document(Path("config"), dict(source)), Path.cwd()
+        document = Document(Path("config"), dict(source))
     else:
-        document, folder = Document.read(Path(source)), Path(source).parent
+        document = Document.read(Path(source))
     document = document.override(overrides)
-    folder = _home(document, folder)
-    with importable(folder):  # an operator of the user's own may lie there
+    with importable(document.home):  # an operator of the user's own may lie there
         config = document.validate(EvolveConfig)
-    config._folder = folder
+    config._folder = document.home
     if config.search.start not in ("baseline", "center") and not (config.folder / config.search.start).is_file():
         there = config.folder / config.search.start
         raise document.error(("search", "start"), f"{there}: no such recipe; write baseline, center or a recipe's path")
     return config
-
-
-def _home(document: Document, folder: Path) -> Path:
-    """The folder of the config, or of the one that a run's config.yaml came from."""
-    origin = document.data.get("origin") if isinstance(document.data, dict) else None
-    recorded = origin.get("folder") if isinstance(origin, dict) else None
-    return Path(recorded if isinstance(recorded, str) else folder).resolve()
 
 
 def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> EvolveConfig:
