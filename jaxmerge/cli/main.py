@@ -68,7 +68,14 @@ def main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     # `--debug` is understood anywhere on the line, before or after the subcommand.
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
-    signal.signal(signal.SIGTERM, _terminate)
+    received: list[int] = []
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        raise KeyboardInterrupt
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, interrupt)
     warnings.formatwarning = lambda message, *where, **more: f"jaxmerge: warning: {message}\n"
     try:
         code = app()(args=arguments, standalone_mode=False) or 0
@@ -81,11 +88,10 @@ def main(arguments: list[str]) -> int:
     except JaxmergeError as error:
         return _fail(str(error), error.exit_code, debug)
     except Exception as error:
+        # Code between here and the signal may have turned the interrupt into an error of its own.
+        if received:
+            return _fail(INTERRUPTED, Interrupted.exit_code, debug)
         return _unexpected(error, arguments, debug)
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

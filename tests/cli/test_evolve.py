@@ -107,7 +107,9 @@ def test_terminated_it_ends_with_75_and_resumes(config: Path, done: Path, tmp_pa
     process.terminate()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75, error
-    assert error.strip().splitlines()[-1] == f"jaxmerge: {out}: interrupted; the same command goes on"
+    # The folder is named unless the signal comes while the process starts or ends.
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("jaxmerge: ") and last.endswith("interrupted; the same command goes on")
     assert main(["evolve", str(config), str(out)]) == 0
     for name in ("best.yaml", "model/model.safetensors"):
         assert (out / name).read_bytes() == (done / name).read_bytes()
