@@ -86,9 +86,7 @@ def _muon(steps: int) -> optax.GradientTransformation:
     def schedule(peak: float) -> optax.Schedule:
         return optax.warmup_cosine_decay_schedule(0.0, peak, steps // 20, steps, peak / 50)
 
-    return optax.contrib.muon(
-        schedule(0.02), adam_learning_rate=schedule(3e-3), muon_weight_dimension_numbers=matrices
-    )
+    return optax.contrib.muon(schedule(0.02), adam_learning_rate=schedule(3e-3), muon_weight_dimension_numbers=matrices)
 
 
 def _adamw(steps: int) -> optax.GradientTransformation:
@@ -205,9 +203,7 @@ def save(models: dict[str, Params], folder: Path) -> None:
             (beside.folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         tokenizer.write(beside.folder)
         for name, params in models.items():
-            save_params(
-                params, table, folder / name, like=beside, dtype=np.dtype(ml_dtypes.bfloat16), force=True
-            )
+            save_params(params, table, folder / name, like=beside, dtype=np.dtype(ml_dtypes.bfloat16), force=True)
 
 
 def main(folder: Path) -> None:

@@ -10,10 +10,7 @@ from jaxmerge.demo.tokenizer import VOCABULARY
 def test_a_problem_reads_the_same_in_both_languages():
     problem = world.Problem(name=0, thing=0, verb=5, first=6, second=1)
     assert world.question(problem, "en") == "Ben has 6 pens . Ben sells 1 . how many pens ?"
-    assert (
-        world.question(problem, "ja")
-        == "ベン は ペン を 6 個 持つ 。 ベン は 1 個 売る 。 ペン は 何 個 です か ?"
-    )
+    assert world.question(problem, "ja") == "ベン は ペン を 6 個 持つ 。 ベン は 1 個 売る 。 ペン は 何 個 です か ?"
     assert world.solution(problem, "en") == "= 6 - 1 = 5 . the answer is 5 ."
     assert world.solution(problem, "ja") == "= 6 - 1 = 5 。 答え は 5 個 です 。"
 
