@@ -9,8 +9,8 @@ from types import FrameType
 
 @contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Inside the block SIGTERM raises KeyboardInterrupt in the main thread, unless the program has a handler of its own;
-    elsewhere nothing changes."""
+    """Inside the block SIGTERM raises KeyboardInterrupt in the main thread, unless the program has a handler of its
+    own; elsewhere nothing changes."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
