@@ -42,12 +42,12 @@ def test_the_installed_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
     """A short search, by the command of a new environment that sees this one's libraries, but not its jaxmerge."""
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    install = [sys.executable, "-m", "pip", "--python", str(home), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, str(wheel)], check=True, env=environment, timeout=300)
     [site] = home.glob("lib/python*/site-packages")
     # A folder named in a .pth file is searched, but the .pth files in it (an editable install has one) are not read.
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    install = [sys.executable, "-m", "pip", "--python", str(home), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*install, str(wheel)], check=True, timeout=300)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     words = ["demo", "out", "--set", "search.generations=1", "--set", "search.population=4"]
     done = subprocess.run(
         [home / "bin" / "jaxmerge", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
