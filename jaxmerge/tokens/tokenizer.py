@@ -110,10 +110,11 @@ class Tokenizer:
         """How many special tokens the tokenizer puts before and after a text."""
         # A vocabulary may lack a letter, which is then dropped; some token of its own it has.
         for probe in ("a", *self._spellings):
-            if bare := self.encode(probe, special=False):
-                full = self.encode(probe, special=True)
-                before = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
-                return before, len(full) - len(bare) - before
+            bare, full = self.encode(probe, special=False), self.encode(probe, special=True)
+            places = [i for i in range(len(full)) if full[i : i + len(bare)] == bare]
+            # A special token among the probes would stand there twice and say nothing.
+            if bare and len(places) == 1:
+                return places[0], len(full) - len(bare) - places[0]
         return 0, 0
 
     @property
