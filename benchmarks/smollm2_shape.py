@@ -1,13 +1,27 @@
 """A model of SmolLM2-135M's shape with random weights, and experts near it: what speed is measured on."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.architectures.table import Table
+from jaxmerge.models.likelihood import sequence_log_likelihood
+from jaxmerge.models.weights import Params, Stored
+from jaxmerge.operators.registry import operator
+from jaxmerge.population.bank import Bank, Statistics, load_bank, prepare
+from jaxmerge.population.merged import Members, Values
+from jaxmerge.population.programs import Shape, likelihoods, merged_parameters
+from jaxmerge.runtime.mesh import population_mesh, replicated
+from jaxmerge.spaces.groups import Granularity, Groups
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -26,6 +40,8 @@ CONFIG = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+# Of every operator that is measured.
+PARAMETERS = {"weight": 0.6, "density": 0.5, "lambda": 1.0, "normalize": 0.0, "rescale": 1.0, "int8_mask": 0.0}
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -58,6 +74,69 @@ def sources(count: int, dtype: str) -> tuple[InMemory, tuple[InMemory, ...]]:
             for expert in experts:
                 expert[name] = (tensor + _normal(rng, parameter.shape, 0.004)).astype(DTYPES[dtype])
     return InMemory(base), tuple(InMemory(expert) for expert in experts)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A merge, scored in float32 on one device inside the layer scan, and the same model with its weights merged
+    beforehand."""
+
+    form: Shape
+    bank: Bank
+    statistics: Statistics
+    values: Values
+    batch: tuple[jax.Array, jax.Array, jax.Array]
+
+    @classmethod
+    def of(cls, name: str, bank: Bank, tokens: np.ndarray) -> "Candidate":
+        """tokens: int32 `[B, T]`."""
+        config, table = shape()
+        op = operator(name)
+        mesh = population_mesh(1)
+        groups = Groups.of(table, Granularity())
+        experts = len(bank.experts["norm.weight"])
+        grid = {p.name: np.array([PARAMETERS[p.name]]) for p in op.parameters if p.gridded}
+        statistics = prepare(op, table, bank, _place(), seed=0, grid=grid)
+        count = len(groups.names)
+        values = {
+            p.name: jnp.full((1, count, experts) if p.per_source else (1, count), PARAMETERS[p.name], jnp.float32)
+            for p in op.parameters
+        }
+        valid = jnp.ones(tokens.shape, bool)
+        batch = (jnp.asarray(tokens), valid, valid.at[:, 0].set(False))
+        form = Shape(op, Members.of(groups.members), config, jnp.float32, mesh, 1)
+        return cls(form, bank, statistics, values, batch)
+
+    @property
+    def buckets(self) -> tuple[Any, ...]:
+        return (jax.tree.map(lambda array: array[None], self.batch),)
+
+    def score(self) -> jax.Array:
+        return likelihoods(self.form, self.bank, self.statistics, self.values, self.buckets)[0][0, 0]
+
+    def merged(self) -> Params:
+        one = jax.tree.map(lambda array: array[0], self.values)
+        return merged_parameters(self.form, self.bank, self.statistics, one)
+
+    def plain(self) -> Callable[[Params, Any], jax.Array]:
+        """The forward pass of a model that is not merged: `(params, batch) -> scores`."""
+        config = self.form.config
+        return jax.jit(lambda params, batch: sequence_log_likelihood(Stored(params), config, *batch, dtype=jnp.float32))
+
+
+def bank_of(base: InMemory, experts: tuple[InMemory, ...]) -> Bank:
+    return load_bank(shape()[1], base, experts, _place())
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Of one call, until its result is there."""
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def _place() -> Callable[[np.ndarray], jax.Array]:
+    return partial(jax.device_put, device=replicated(population_mesh(1)))
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], std: float) -> np.ndarray:

@@ -68,6 +68,11 @@ def storable(array: Any) -> Any:
     return array.view(np.uint16) if array.dtype == BFLOAT16 else array
 
 
+def stored(array: np.ndarray) -> np.ndarray:
+    """The host array that `storable` was given."""
+    return array.view(BFLOAT16) if array.dtype == np.uint16 else array
+
+
 def widen(array: Array) -> Array:
     """Float32 values of a stored array (uint16 is read as the bits of bfloat16). Exact for bfloat16, float16,
     float32.

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxmerge.architectures.table import Parameter, Table
-from jaxmerge.operators.arithmetic import storable
+from jaxmerge.operators.arithmetic import storable, stored
 from jaxmerge.operators.interface import Operator, Request, Sources
 
 
@@ -74,37 +74,41 @@ def _stack(table: Table, parameter: Parameter, source: Source, place: Place) -> 
 
 
 def prepare(
-    operator: Operator,
-    table: Table,
-    base: Source | None,
-    experts: tuple[Source, ...],
-    place: Place,
-    *,
-    seed: int,
-    grid: Mapping[str, np.ndarray],
+    operator: Operator, table: Table, bank: Bank, place: Place, *, seed: int, grid: Mapping[str, np.ndarray]
 ) -> Statistics:
-    """Runs the operator's `prepare` on every tensor, once for a search.
+    """Runs the operator's `prepare` on every tensor of the bank, once for a search.
 
     grid: for each gridded parameter the values that candidates will ask for, ascending float64.
     """
-    grids = {name: (np.asarray(values, np.float64),) * len(experts) for name, values in grid.items()}
+    count = len(next(iter(bank.experts.values())))
+    grids = {name: (np.asarray(values, np.float64),) * count for name, values in grid.items()}
     stats: dict[str, dict[str, Array]] = {}
     fields: dict[str, dict[str, tuple[Array, ...]]] = {}
     for parameter in table:
         prepared = [
             operator.prepare(
-                Sources(base.read(name) if base is not None else None, tuple(e.read(name) for e in experts)),
+                Sources(
+                    None if bank.base is None else _tensor(bank.base[parameter.path], layer, parameter),
+                    tuple(_tensor(expert, layer, parameter) for expert in bank.experts[parameter.path]),
+                ),
                 Request(name, seed, grids),
             )
-            for name in parameter.names(table.num_layers)
+            for layer, name in enumerate(parameter.names(table.num_layers))
         ]
         join = np.stack if parameter.stacked else _only
         stats[parameter.path] = {key: place(join([p.stats[key] for p in prepared])) for key in prepared[0].stats}
         fields[parameter.path] = {
-            key: tuple(place(join([p.fields[key][k] for p in prepared])) for k in range(len(experts)))
+            key: tuple(place(join([p.fields[key][k] for p in prepared])) for k in range(count))
             for key in prepared[0].fields
         }
     return Statistics(stats, fields)
+
+
+def _tensor(array: Array, layer: int, parameter: Parameter) -> np.ndarray:
+    """One tensor of the bank on the host, in the dtype of its checkpoint."""
+    # Of one device's copy, and cut there: fetching the whole array would keep all of it on the host as well.
+    held = array.addressable_shards[0].data
+    return stored(np.asarray(held[layer] if parameter.stacked else held))
 
 
 def _only(arrays: list[np.ndarray]) -> np.ndarray:

@@ -28,9 +28,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
 
     overrides: `a.b=value` each. Raises InputError naming file, line and key.
     """
-    document = (
-        Document(Path("config"), dict(source)) if isinstance(source, Mapping) else Document.read(Path(source))
-    )
+    document = Document(Path("config"), dict(source)) if isinstance(source, Mapping) else Document.read(Path(source))
     document = document.override(overrides)
     with importable(document.home):  # an operator of the user's own may lie there
         config = document.validate(EvolveConfig)

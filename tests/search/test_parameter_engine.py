@@ -50,7 +50,7 @@ def test_the_exported_model_scores_what_was_recorded_and_the_recipe_gives_it_aga
     exported = tensors(tmp_path / "exported")
     params = engine.parameters(genome)
     runner = SingleModel(params, engine._models.config, np.dtype(np.float32))
-    again = score_all(engine._objectives, runner, "search")
+    again = score_all(engine.objectives, runner, "search")
     assert recorded.score is not None
     np.testing.assert_allclose(again.scores[0], recorded.score, atol=1e-5)
     np.testing.assert_array_equal(exported["model.norm.weight"], params["norm.weight"])

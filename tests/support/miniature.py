@@ -77,7 +77,7 @@ def miniature(
     used_base = base if space.operator.needs_base else None
     bank = load_bank(table, used_base, experts, place)
     grid = {p.name: space.grid(p) for p in space.operator.parameters if p.gridded}
-    statistics = prepare(space.operator, table, used_base, experts, place, seed=7, grid=grid)
+    statistics = prepare(space.operator, table, bank, place, seed=7, grid=grid)
     shape = Shape(space.operator, Members.of(groups.members), config, compute, mesh, chunk)
     return Programs(shape, bank, statistics), space
 
