@@ -1,10 +1,10 @@
 """Functions of the user's own: `module:function`, or an installed entry point."""
 
-import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -26,23 +26,33 @@ def load_function(reference: str, folder: Path, group: str) -> Callable[..., Any
         if not found:
             raise InputError(f"'{reference}' is neither module:function nor an entry point of {group}")
         return found[reference].load()
-    name, _, attribute = reference.partition(":")
-    try:
-        module = _module(name, folder)
-    except Exception as error:
-        raise InputError(f"cannot import module '{name}' of '{reference}': {error}") from error
-    function = getattr(module, attribute, None)
+    function = imported(reference, folder)
     if not callable(function):
-        raise InputError(f"module '{name}' ({module.__file__}) has no function '{attribute}'")
+        raise InputError(f"'{reference}' is no function")
     return function
 
 
-def _module(name: str, folder: Path) -> ModuleType:
+def imported(reference: str, folder: Path | None = None) -> Any:
+    """What `module:attribute` refers to. folder: see `load_function`.
+
+    Raises InputError for whatever the user's module raises while it is imported, and where it has no such attribute.
+    """
+    name, _, attribute = reference.partition(":")
+    try:
+        module = import_module(name) if folder is None else _beside(name, folder)
+    except Exception as error:
+        raise InputError(f"cannot import module '{name}' of '{reference}': {error}") from error
+    if not hasattr(module, attribute):
+        raise InputError(f"module '{name}' ({module.__file__}) has no '{attribute}'")
+    return getattr(module, attribute)
+
+
+def _beside(name: str, folder: Path) -> ModuleType:
     """A module beside the config is loaded from its file, so that two configs may each have a `metric.py`."""
     file = folder / f"{name}.py"
     with importable(folder):
         if not file.is_file():
-            return importlib.import_module(name)
+            return import_module(name)
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

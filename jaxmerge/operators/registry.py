@@ -4,13 +4,13 @@ Everything that lists or checks operators (YAML validation, help, search spaces,
 registry.
 """
 
-from importlib import import_module
 from importlib.metadata import entry_points
 
 from jaxmerge.errors import InputError, unknown
 from jaxmerge.operators import dare_linear, dare_ties, linear, passthrough, slerp, task_arithmetic, ties
 from jaxmerge.operators.function import from_function
 from jaxmerge.operators.interface import Operator
+from jaxmerge.plugins import imported
 
 MODULES = (linear, slerp, task_arithmetic, ties, dare_linear, dare_ties, passthrough)
 OPERATORS: dict[str, Operator] = {module.OPERATOR.name: module.OPERATOR for module in MODULES}
@@ -27,18 +27,12 @@ def operator(name: str) -> Operator:
         return OPERATORS[name]
     registered = {entry.name: entry.value for entry in entry_points(group=GROUP)}
     reference = registered.get(name, name)
-    if ":" in reference:
-        return imported(reference, name)
-    raise unknown("operator", name, [*OPERATORS, *registered])
-
-
-def imported(reference: str, name: str) -> Operator:
-    """The Operator that `module:attribute` refers to."""
-    module, _, attribute = reference.partition(":")
+    if ":" not in reference:
+        raise unknown("operator", name, [*OPERATORS, *registered])
     try:
-        found = getattr(import_module(module), attribute)
-    except Exception as error:  # whatever the user's module raises while it is imported
-        raise InputError(f"operator {name!r}: cannot import {reference!r}: {error}") from error
+        found = imported(reference)
+    except InputError as error:
+        raise InputError(f"operator {name!r}: {error}") from error
     if isinstance(found, Operator):
         return found
     if callable(found):

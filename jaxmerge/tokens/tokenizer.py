@@ -75,9 +75,13 @@ class Tokenizer:
     def encode_all(self, texts: list[str], *, special: bool = True) -> list[list[int]]:
         if not texts:
             return []
-        if self._plain is None:
-            return self._transformers(texts, add_special_tokens=special, padding=False)["input_ids"]
-        return [e.ids for e in self._plain.encode_batch_fast(texts, add_special_tokens=special)]
+        try:
+            if self._plain is None:
+                return self._transformers(texts, add_special_tokens=special, padding=False)["input_ids"]
+            return [e.ids for e in self._plain.encode_batch_fast(texts, add_special_tokens=special)]
+        except Exception as error:  # of a vocabulary without a token for what it does not know, for one
+            shown = texts[0] if len(texts) == 1 else f"{texts[0]} and {len(texts) - 1} more"
+            raise InputError(f"{self.folder}: its tokenizer cannot encode {shown!r}: {error}") from error
 
     def decode(self, ids: list[int], *, special: bool = False) -> str:
         """special: with special tokens."""

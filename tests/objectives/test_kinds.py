@@ -188,7 +188,7 @@ def test_a_metric_of_the_users_own(make, fake_runner, words, tmp_path: Path) -> 
     assert np.isnan(failed.examples).all() and "own:fails raised ValueError" in failed.errors[0]
     failed = make(SUMS, **config | {"kind": "python", "metric": "own:short"}).score(runner, "search")
     assert np.isnan(failed.examples).all() and "(1,) for 3 outputs" in failed.errors[1]
-    for metric, message in [("own:absent", "has no function 'absent'"), ("absent:f", "cannot import module 'absent'")]:
+    for metric, message in [("own:absent", "has no 'absent'"), ("absent:f", "cannot import module 'absent'")]:
         with pytest.raises(InputError, match=rf"it\.metric: .*{message}"):
             make(SUMS, **config | {"metric": metric})
 

@@ -76,7 +76,8 @@ def test_a_function_that_changes_the_shape_is_refused():
 def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
     (tmp_path / "broken_operator.py").write_text("def merge(:\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InputError, match=r"cannot import 'broken_operator:merge': invalid syntax"):
+    message = r"cannot import module 'broken_operator' of 'broken_operator:merge': invalid syntax"
+    with pytest.raises(InputError, match=message):
         operator("broken_operator:merge")
 
 

@@ -135,6 +135,15 @@ def test_tokens_that_begin_with_a_text(byte_folder: Path, word_folder: Path) -> 
     assert Tokenizer.open(word_folder).beginning_with("a") == ()
 
 
+def test_a_text_that_the_vocabulary_cannot_spell_is_named(tmp_path: Path) -> None:
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"known": 0}, unk_token="[UNK]"))
+    words.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    with pytest.raises(InputError, match=f"{tmp_path}: its tokenizer cannot encode 'strange'"):
+        Tokenizer.open(tmp_path).encode("strange")
+
+
 def test_bad_folders_are_input_errors(tmp_path: Path, changed) -> None:
     with pytest.raises(InputError, match="no such folder"):
         Tokenizer.open(tmp_path / "absent")
