@@ -7,7 +7,7 @@ between calls, so that it can be stored and no call is compiled twice.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
@@ -46,8 +46,29 @@ class Algorithm(Protocol):
 
     def tell(self, key: Array, generation: int, genomes: np.ndarray, fitness: np.ndarray, state: Any) -> Any:
         """The next state. genomes: what was asked, folded into the box. fitness: float32 `[P]`, lower is
-        better."""
+        better; see `Several` for algorithms that are told more."""
         ...
+
+
+class Several(Algorithm, Protocol):
+    """An algorithm that is told more than one number a candidate.
+
+    `tell` gets a matrix, float64 `[P, C]`, lower is better, +inf in the whole row of a candidate that failed.
+    several: what the columns are, the objectives in the config's order, or all their examples one after another.
+    archive: how many candidates it keeps at most, where that does not depend on the population; 0 else.
+    A state whose shapes differ from those of `init`'s is not read from a snapshot; the history is replayed whole.
+    """
+
+    @property
+    def several(self) -> Literal["objectives", "examples"]: ...
+
+    @property
+    def archive(self) -> int: ...
+
+
+def several(algorithm: Algorithm) -> Literal["objectives", "examples"] | None:
+    """What an algorithm's columns are; None where it is told one number a candidate."""
+    return getattr(algorithm, "several", None)
 
 
 def choose(name: str, dimension: int) -> str:

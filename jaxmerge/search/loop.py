@@ -9,15 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jax import Array
 
 from jaxmerge.errors import InputError
-from jaxmerge.search.algorithms import Algorithm
+from jaxmerge.search.algorithms import Algorithm, several
 from jaxmerge.search.bounds import reflect
+from jaxmerge.search.examples import Examples, Scores
 from jaxmerge.search.history import Generation, History, clean
 from jaxmerge.search.host import on_host
 from jaxmerge.search.keys import draw_key, stage_key
 from jaxmerge.search.progress import Report, measure
-from jaxmerge.search.ranking import composite, ordinal
+from jaxmerge.search.ranking import composite, example_losses, losses, ordinal
 from jaxmerge.search.result import Result
 from jaxmerge.search.snapshot import Snapshots
 
@@ -55,7 +57,8 @@ class Limit:
 class Stage:
     """One search over one space.
 
-    start: float32 `[d]`. resolution: see `ranking.composite`.
+    start: float32 `[d]`. resolution: see `ranking.composite`. objectives: their names, for an algorithm that is told
+    of several.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Stage:
     seed: int
     limit: Limit
     resolution: float = 0.0
+    objectives: tuple[str, ...] = ()
 
 
 def search(
@@ -72,11 +76,12 @@ def search(
     history: History,
     snapshots: Snapshots | None = None,
     report: Report | None = None,
+    examples: Examples | None = None,
 ) -> list[Generation]:
     """Run a stage to its limit, from wherever its history stands, and give back its generations.
 
-    score: asked once for each generation that is not in the history.
-    report: called after every generation that was evaluated now.
+    score: asked once for each generation that is not in the history; again, for an algorithm that is told of examples,
+    where `examples` no longer has those of a generation. report: called after every generation that was evaluated now.
     Raises InputError where the recorded genomes are not those that this config asks for.
     """
     algorithm = stage.algorithm
@@ -100,23 +105,39 @@ def search(
         if number < len(recorded):
             generation = recorded[number]
             _same(generation, genomes, history)
+            kept = examples.load(generation) if examples and several(algorithm) == "examples" else None
         else:
-            generation = Generation(stage.name, number, genomes, clean(score(genomes, number)))
+            results = score(genomes, number)
+            generation = Generation(stage.name, number, genomes, clean(results))
+            kept = [result.examples for result in results]
+            if examples and several(algorithm) == "examples":
+                examples.save(number, kept)
             history.append(generation)
             recorded.append(generation)
             seconds += sum(result.seconds for result in generation.results)
             if report:
                 report(measure(stage.name, recorded, stage.limit, algorithm.population, seconds))
+        if kept is None and several(algorithm) == "examples":
+            kept = [result.examples for result in score(genomes, number)]
         with on_host():
-            if algorithm.compares:
-                fitness = composite(generation.results, stage.resolution)
-            else:
-                fitness = ordinal(generation.results, draw_key(key, number, "ties"))
+            fitness = _fitness(stage, generation, kept, draw_key(key, number, "ties"))
             state = algorithm.tell(draw_key(key, number, "tell"), number, genomes, fitness, state)
         if snapshots:
             snapshots.save(number, state, history)
         number += 1
     return recorded
+
+
+def _fitness(stage: Stage, generation: Generation, examples: Scores | None, key: Array) -> np.ndarray:
+    """What the algorithm is told of a generation."""
+    if several(stage.algorithm) == "objectives":
+        return losses(generation.results, stage.objectives)
+    if several(stage.algorithm) == "examples":
+        assert examples is not None
+        return example_losses(generation.results, examples, stage.objectives)
+    if stage.algorithm.compares:
+        return composite(generation.results, stage.resolution)
+    return ordinal(generation.results, key)
 
 
 def _same(generation: Generation, genomes: np.ndarray, history: History) -> None:

@@ -4,7 +4,7 @@ Shares over a few dozen examples tie all the time, and tied fitness collapses CM
 to 1e-7 in 60 flat generations. So ranks are ordinal: by score, then by tie-breaker, then at random.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -55,3 +55,30 @@ def composite(results: Sequence[Result], resolution: float) -> np.ndarray:
     fitness = -(scores + 0.499 * resolution * squashed)
     worst, best = fitness[finite].max(), fitness[finite].min()
     return np.where(finite, fitness, worst + max(worst - best, 1.0)).astype(np.float32)
+
+
+def losses(results: Sequence[Result], objectives: Sequence[str]) -> np.ndarray:
+    """Minus the score of each objective, float64 `[P, objectives]`; +inf throughout for a candidate that failed."""
+    rows = [[result.scores.get(name) for name in objectives] for result in results]
+    return np.array(
+        [
+            [np.inf] * len(objectives)
+            if result.score is None or None in row
+            else [-float(score or 0.0) for score in row]
+            for result, row in zip(results, rows, strict=True)
+        ],
+        np.float64,
+    ).reshape(len(results), len(objectives))
+
+
+def example_losses(
+    results: Sequence[Result], examples: Sequence[Mapping[str, np.ndarray] | None], objectives: Sequence[str]
+) -> np.ndarray:
+    """Minus the score of each example, float64 `[P, examples]`, objective after objective; +inf throughout for a
+    candidate that failed."""
+    rows = [
+        None if result.score is None or found is None else -np.concatenate([found[name] for name in objectives])
+        for result, found in zip(results, examples, strict=True)
+    ]
+    width = next((row.size for row in rows if row is not None), 0)
+    return np.stack([np.full(width, np.inf) if row is None else row.astype(np.float64) for row in rows])

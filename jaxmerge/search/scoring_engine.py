@@ -149,9 +149,7 @@ class ScoringEngine(ABC):
         runner = self._untuned(candidate) if isinstance(candidate, Untuned) else self._candidates(candidate[None])
         scores = self._scored(lambda: score_all(self._objectives, runner, split))
         result = _result(scores, 0, time.perf_counter() - started)
-        if result.score is None:
-            return Measurement(result, {})
-        return Measurement(result, {name: scored.examples[0] for name, scored in scores.scored.items()})
+        return Measurement(result, dict(result.examples or {}))
 
     def _untuned(self, merge: Untuned) -> Runner:
         # All on one device in one way, so that every untuned merge runs in the same program.
@@ -190,7 +188,8 @@ def _result(scores: Scores, index: int, seconds: float) -> Result:
     by_objective = {name: _number(values[index]) for name, values in scores.by_objective.items()}
     error = scores.errors[index]
     score = None if error is not None else _number(scores.scores[index])
-    return Result(score, float(scores.ties[index]), by_objective, seconds, error)
+    examples = None if score is None else {name: scored.examples[index] for name, scored in scores.scored.items()}
+    return Result(score, float(scores.ties[index]), by_objective, seconds, error, examples)
 
 
 def _number(value: float) -> float | None:
