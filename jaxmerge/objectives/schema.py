@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from jaxmerge.strict import Strict, read_section
 
@@ -59,6 +59,14 @@ class ObjectiveConfig(Strict):
     limit: Count | None = None
     sample: Count | None = None
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    direction: Any = None
+
+    @field_validator("direction", mode="before")
+    @classmethod
+    def _is_upwards(cls, value: Any) -> Any:
+        if value is not None:
+            raise ValueError("higher is better everywhere; remove it, and negate a metric of your own that should fall")
+        return value
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:

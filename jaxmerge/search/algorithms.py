@@ -1,4 +1,4 @@
-"""Search algorithms by name: any of evosax, random search, a user's own.
+"""Search algorithms by name: any of evosax, random search, our own, a user's own.
 
 All of them search the unit box and are told a fitness to minimise. Their state is a pytree of NumPy arrays
 between calls, so that it can be stored and no call is compiled twice.
@@ -6,6 +6,7 @@ between calls, so that it can be stored and no call is compiled twice.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,7 +21,9 @@ from jaxmerge.search.bounds import reflect
 GROUP = "jaxmerge.algorithms"
 # CMA-ES decomposes a d x d matrix in every generation: 38 ms at 256 dimensions, 114 ms at 1024.
 LARGEST_FULL_COVARIANCE = 256
-NOT_YET = ("adam", "nsga2")
+NOT_YET = ("adam",)
+# Our own, each a module of this package with `build`.
+OURS = ("nsga2",)
 
 
 class Algorithm(Protocol):
@@ -91,11 +94,13 @@ def algorithm(
     sigma: float = 1 / 6,
     options: Mapping[str, Any] | None = None,
     folder: Path = Path(),
+    objectives: int = 1,
 ) -> Algorithm:
-    """The algorithm of a name: evosax's, `random_search`, `module:function` or an entry point.
+    """The algorithm of a name: ours, evosax's, `random_search`, `module:function` or an entry point.
 
     population: candidates a generation; None: 4 + floor(3 ln d), raised to what the algorithm accepts.
     sigma: first standard deviation, in widths of the box. folder: where a user's module is looked for first.
+    objectives: how many there are, for algorithms that are told of several.
     Raises InputError for an unknown name or option, and for a population that the algorithm refuses.
     """
     options = dict(options or {})
@@ -105,6 +110,16 @@ def algorithm(
         return RandomSearch(population or default_population(dimension), dimension)
     if name in NOT_YET:
         raise InputError(f"search.algorithm: {name} is not available yet")
+    if name in OURS:
+        build = import_module(f"jaxmerge.search.{name}").build
+        made: Algorithm = build(
+            dimension=dimension,
+            population=population or default_population(dimension),
+            sigma=sigma,
+            options=options,
+            objectives=objectives,
+        )
+        return made
     from importlib.metadata import entry_points
 
     from evosax.algorithms import algorithms as evosax_algorithms
@@ -114,7 +129,9 @@ def algorithm(
         make = load_function(name, folder, GROUP)
         return make(dimension=dimension, population=population, sigma=sigma, options=options)
     if name not in evosax_algorithms:
-        raise unknown("algorithm", name, ("auto", "random_search", *evosax_algorithms, *registered), "search.algorithm")
+        raise unknown(
+            "algorithm", name, ("auto", "random_search", *OURS, *evosax_algorithms, *registered), "search.algorithm"
+        )
     from jaxmerge.search.evosax import build
 
     return build(evosax_algorithms[name], name, dimension, population, sigma, options)

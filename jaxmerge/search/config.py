@@ -136,7 +136,8 @@ class Budget(Strict):
 
 
 class Search(Strict):
-    """How the space is searched. generations: 100 where neither it nor a budget is given."""
+    """How the space is searched. generations: 100 where neither it nor a budget is given. pick: how the winner is
+    taken from a front, for algorithms of several objectives; None: weights."""
 
     algorithm: Name = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
@@ -147,6 +148,7 @@ class Search(Strict):
     start: Name = "baseline"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     baselines: list[Name] | None = None
+    pick: Literal["weights", "knee"] | None = None
 
     @property
     def last_generation(self) -> int | None:

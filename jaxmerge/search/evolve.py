@@ -20,15 +20,18 @@ from jaxmerge.search.algorithms import Algorithm, RandomSearch, algorithm, choos
 from jaxmerge.search.baselines import Untuned, has_random_search, parents, untuned
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
 from jaxmerge.search.engine import Build, Engine
+from jaxmerge.search.examples import Examples
 from jaxmerge.search.finalists import Place, best_places, first_error
 from jaxmerge.search.finalists import choose as choose_finalist
 from jaxmerge.search.folder import RunFolder
+from jaxmerge.search.front import fronts_of
 from jaxmerge.search.history import Generation, History
 from jaxmerge.search.lock import locked
 from jaxmerge.search.loop import Limit, Stage, search
 from jaxmerge.search.measurements import Measurements
 from jaxmerge.search.progress import Progress, Report
 from jaxmerge.search.run import Run, parameter_engine
+from jaxmerge.search.several import require_several
 from jaxmerge.search.snapshot import Snapshots
 from jaxmerge.search.summary import as_json, summarize
 from jaxmerge.search.verdict import Verdict
@@ -71,6 +74,7 @@ def evolve(
     engine = build(wanted)
     made = algorithm_of(wanted, engine)
     require_usable(wanted, engine)
+    require_several(wanted, engine, made, limit_of(wanted).total(made.population))
     folder.require_free()
     try:
         with (
@@ -97,6 +101,7 @@ def plan(
     engine = build(wanted)
     made = algorithm_of(wanted, engine)
     require_usable(wanted, engine)
+    require_several(wanted, engine, made, limit_of(wanted).total(made.population))
     limit = limit_of(wanted)
     total = limit.total(made.population)
     hours = wanted.search.budget.hours
@@ -126,6 +131,7 @@ def algorithm_of(config: EvolveConfig, engine: Engine) -> Algorithm:
         sigma=config.search.sigma,
         options=config.search.options,
         folder=config.folder,
+        objectives=len(config.objectives),
     )
 
 
@@ -230,6 +236,7 @@ class _Evolution:
             seed=self.config.search.seed,
             limit=limit_of(self.config),
             resolution=self.engine.resolution,
+            objectives=tuple(objective.name for objective in self.config.objectives),
         )
         return self._searched(stage, history)
 
@@ -256,7 +263,8 @@ class _Evolution:
             )
             self.progress(event)
 
-        found = search(stage, score, history, Snapshots(self.folder.state, stage.name), report)
+        snapshots, examples = Snapshots(self.folder.state, stage.name), Examples(self.folder.examples / stage.name)
+        found = search(stage, score, history, snapshots, report, examples)
         if not best_places(found, 1):
             raise InputError(f"{self.folder.path}: every candidate of '{stage.name}' failed: {first_error(found)}")
         return found
@@ -274,12 +282,19 @@ class _Evolution:
         whole = "search" if self.engine.sampled else None
         split = "validation" if "validation" in self.engine.splits else whole
         self.progress(Progress("validation", 0, None))
-        best = choose_finalist(best_places(found), measurements, split)
-        rival = choose_finalist(best_places(control), measurements, split) if control else None
+        fronts = fronts_of(self.config, self.engine, self.algorithm)
+        front = fronts.of(found, measurements) if fronts else []
+        rivals = fronts.of(control, measurements) if fronts else best_places(control)
+        pick = fronts.choose if fronts else choose_finalist
+        best = pick(front or best_places(found), measurements, split)
+        rival = pick(rivals, measurements, split) if rivals else None
         if "test" in self.engine.splits:
             self._measure(measurements, "test", merges, "test")
         verdict = Verdict(self.engine, measurements, best, rival, tuple(merges), split)
         summary = summarize(verdict, self.config, history, origin)
+        if fronts:
+            self.progress(Progress("front", 0, None))
+            summary |= fronts.summary(front, rivals, measurements, self.engine.splits)
         recipe = self._recipe(best, summary)
         self.progress(Progress("export", 0, None))
         self.folder.write(self.folder.best, recipe)

@@ -30,18 +30,23 @@ class Place:
 
 def best_places(generations: Sequence[Generation], count: int = FINALISTS) -> list[Place]:
     """The best distinct candidates that have a score, by (score, tie); of equals the earliest."""
+    places = distinct_places(generations)
+    order = best_first([place.result for place in places])
+    return [places[position] for position in order[:count]]
+
+
+def distinct_places(generations: Sequence[Generation]) -> list[Place]:
+    """Every candidate that has a score, in the order of the history; of equal genomes the best, by (score, tie)."""
     places = [
         Place(generation.stage, generation.number, index, generation.genomes[index], result)
         for generation in generations
         for index, result in enumerate(generation.results)
+        if result.score is not None
     ]
-    found: dict[bytes, Place] = {}
+    found: dict[bytes, int] = {}
     for position in best_first([place.result for place in places]):
-        place = places[position]
-        if place.result.score is None or len(found) == count:
-            break
-        found.setdefault(place.genome.tobytes(), place)
-    return list(found.values())
+        found.setdefault(places[position].genome.tobytes(), int(position))
+    return [places[position] for position in sorted(found.values())]
 
 
 def first_error(generations: Sequence[Generation]) -> str:

@@ -40,6 +40,10 @@ class RunFolder:
         return self.state / "measurements.jsonl"
 
     @property
+    def examples(self) -> Path:
+        return self.state / "examples"
+
+    @property
     def best(self) -> Path:
         return self.path / "best.yaml"
 

@@ -3,6 +3,7 @@
 from zlib import crc32
 
 import jax
+import numpy as np
 from jax import Array
 
 
@@ -14,3 +15,8 @@ def stage_key(seed: int, stage: str) -> Array:
 def draw_key(stage: Array, generation: int, purpose: str) -> Array:
     """The key for one purpose (`ask`, `tell`, `ties`) in one generation."""
     return jax.random.fold_in(jax.random.fold_in(stage, generation), crc32(purpose.encode()))
+
+
+def host_seed(key: Array) -> list[int]:
+    """A seed for NumPy's generator that is a function of the key alone."""
+    return [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]

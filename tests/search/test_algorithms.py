@@ -85,7 +85,10 @@ def test_options_reach_constructor_and_parameters() -> None:
         ("random_search", {"x": 1}, "unknown option 'x'"),
         ("Open_ES", {"optimizer": "adam"}, "write {name: adam"),
         ("Open_ES", {"optimizer": {"name": "adma"}}, "optax has no optimizer 'adma'"),
-        ("nsga2", {}, "not available yet"),
+        ("adam", {}, "not available yet"),
+        ("nsga2", {"crossover_probb": 1}, "nsga2: unknown option 'crossover_probb'; did you mean 'crossover_prob'?"),
+        ("nsga2", {"mutation_prob": 2}, "search.options.mutation_prob: 2 is not a number in [0, 1]"),
+        ("nsga2", {"mutation_eta": "x"}, "search.options.mutation_eta: must be a number in [0, 1000], not 'x'"),
         ("nowhere:make", {}, "cannot import module 'nowhere'"),
     ],
 )
