@@ -4,7 +4,7 @@ Sources keep the dtype of their checkpoint. Each is an array of its own, `[L, ..
 one array of all sources compiles to scalar code on a CPU (measured in benchmarks/).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,10 @@ class Bank:
 
     base: dict[str, Array] | None
     experts: dict[str, tuple[Array, ...]]
+
+    def of(self, places: Sequence[int]) -> "Bank":
+        """Some of the experts, by place; nothing is copied."""
+        return Bank(self.base, {path: tuple(arrays[k] for k in places) for path, arrays in self.experts.items()})
 
     @property
     def nbytes(self) -> int:

@@ -37,7 +37,7 @@ class RunData:
 
 def read_run(folder: Path) -> RunData:
     """Read a run's folder. Raises InputError where it is none, or where a file in it cannot be understood."""
-    files = RunFolder(folder)
+    files = RunFolder.at(folder)
     files.require_run()
     config_text = _text(files.config)
     config = _yaml(files.config, config_text)
@@ -50,7 +50,7 @@ def read_run(folder: Path) -> RunData:
         folder=folder,
         config=config,
         config_text=config_text,
-        history=tuple(History.read(files.history, population).generations),
+        history=tuple(History.read(files.history, population, files.populations()).generations),
         summary=files.read_summary(),
         recipe=recipe_table(_yaml(files.best, recipe_text)),
         recipe_text=recipe_text,

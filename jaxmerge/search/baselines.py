@@ -44,8 +44,8 @@ def untuned(config: EvolveConfig) -> tuple[Untuned, ...]:
     """
     named = config.search.baselines
     merges: list[Untuned] = []
-    experts = tuple(config.models)
-    for name in DEFAULT if named is None else dict.fromkeys(named):
+    experts = config.parents
+    for name in standard(config) if named is None else dict.fromkeys(named):
         if name == RANDOM_SEARCH:
             continue
         if name == UNIFORM:
@@ -53,14 +53,17 @@ def untuned(config: EvolveConfig) -> tuple[Untuned, ...]:
             continue
         chosen = _known(name)
         if problem := _misfit(chosen, config):
-            if named is None:
-                continue
             raise InputError(f"search.baselines: {name} {problem}; remove it")
         weighted = any(parameter.name == "weight" for parameter in chosen.parameters)
         merges.append(Untuned(name, name, experts, {"weight": 1.0} if weighted else {}))
         if name == "task_arithmetic" and len(experts) > 1:
             merges.append(Untuned("task_arithmetic 1/n", name, experts, {"weight": 1.0 / len(experts)}))
     return tuple(merges)
+
+
+def standard(config: EvolveConfig) -> tuple[str, ...]:
+    """The baselines of a config that names none: the defaults that its models allow."""
+    return tuple(n for n in DEFAULT if n in (UNIFORM, RANDOM_SEARCH) or _misfit(operator(n), config) is None)
 
 
 def has_random_search(config: EvolveConfig) -> bool:
@@ -80,7 +83,8 @@ def _misfit(chosen: Operator, config: EvolveConfig) -> str | None:
     """Why the config's models cannot be merged untuned by an operator."""
     if chosen.needs_base and config.base is None:
         return "needs a base model"
-    if not chosen.min_sources <= len(config.models) <= (chosen.max_sources or len(config.models)):
-        return f"cannot merge {len(config.models)} models"
+    count = len(config.parents)
+    if not chosen.min_sources <= count <= (chosen.max_sources or count):
+        return f"cannot merge {count} models"
     demanded = [p.name for p in chosen.parameters if p.default is None and p.name != "weight"]
     return f"has no default for {demanded[0]}" if demanded else None

@@ -223,9 +223,27 @@ class Origin(Strict):
     start: str
 
 
-class EvolveConfig(Strict):
-    """A whole evolve config."""
+class StageConfig(Strict):
+    """A search before the main one; its result is a model of the later ones, under the stage's name.
 
+    name: None: the kind of its space. search: the keys in which it differs from the config's own `search`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    space: Space
+    search: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return self.name or self.space.kind
+
+
+class EvolveConfig(Strict):
+    """A whole evolve config.
+
+    name: of the search in the history; None: the kind of its space. stages: the searches before it; where there is no
+    `space`, the last of them is the main one. earlier: the models that earlier stages made, as a run records it."""
+
+    name: Name | None = None
     models: dict[str, Name] = Field(min_length=1)
     base: Name | None = None
     host: Any = None
@@ -235,7 +253,8 @@ class EvolveConfig(Strict):
     search: Search = Search()
     runtime: Runtime = Runtime()
     output: Output = Output()
-    stages: Any = None
+    stages: list[StageConfig] = Field(default_factory=list)
+    earlier: list[Name] = Field(default_factory=list)
     origin: Origin | None = None
 
     _folder: Path = PrivateAttr(default_factory=Path)
@@ -249,7 +268,38 @@ class EvolveConfig(Strict):
     def operator(self) -> Operator:
         return operator(self.space.operator)
 
-    @field_validator("host", "stages")
+    @property
+    def stage(self) -> str:
+        """What the history calls this search."""
+        return self.name or self.space.kind
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The models that no stage made."""
+        return tuple(name for name in self.models if name not in self.earlier)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_last_stage_is_the_main_one(cls, data: Any) -> Any:
+        stages = data.get("stages") if isinstance(data, dict) else None
+        if not isinstance(stages, list) or not stages or "space" in data or not isinstance(stages[-1], dict):
+            return data
+        last = StageConfig.model_validate(stages[-1])
+        search = data.get("search")
+        main = {"name": last.label, "space": last.space, "stages": stages[:-1]}
+        return data | main | {"search": {**(search if isinstance(search, dict) else {}), **last.search}}
+
+    @model_validator(mode="after")
+    def _stages_have_names_of_their_own(self) -> Self:
+        names = [*(stage.label for stage in self.stages), self.stage]
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise misfit(f"two are named '{name}'; give each its own name", "stages")
+            if self.stages and name in {*self.models, BASE, UNIFORM, RANDOM_SEARCH, *OPERATORS}:
+                raise misfit(f"'{name}' is also the name of a model or a baseline; name it otherwise", "stages")
+        return self
+
+    @field_validator("host")
     @classmethod
     def _not_yet(cls, value: Any) -> Any:
         if value is not None:

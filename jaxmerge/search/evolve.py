@@ -33,6 +33,7 @@ from jaxmerge.search.progress import Progress, Report
 from jaxmerge.search.run import Run, parameter_engine
 from jaxmerge.search.several import require_several
 from jaxmerge.search.snapshot import Snapshots
+from jaxmerge.search.stages import Leg, legs
 from jaxmerge.search.summary import as_json, summarize
 from jaxmerge.search.verdict import Verdict
 
@@ -67,8 +68,23 @@ def evolve(
     Raises InputError for wrong input before any weight is read, CheckpointError for models that do not fit, Interrupted
     on SIGINT and SIGTERM.
     """
-    folder = RunFolder(Path(out))
     wanted = resolved.read_config(config, overrides)
+    stages = legs(wanted, Path(out))
+    for leg in stages[1:]:
+        if leg.checkable is not None:
+            engine = build(leg.checkable)
+            algorithm_of(leg.checkable, engine)
+            require_usable(leg.checkable, engine)
+    if len(stages) > 1:
+        stages[-1].folder.require_free()
+    for leg in stages:
+        _run(leg, progress or (lambda event: None), publish, build)
+    return Run(Path(out), build)
+
+
+def _run(leg: Leg, progress: Report, publish: Publish | None, build: Build) -> None:
+    """One search, from wherever it stands to its end."""
+    wanted, folder = leg.config, leg.folder
     if folder.config.is_file():
         wanted = _as_placed(wanted, resolved.read_config(folder.config))
     engine = build(wanted)
@@ -87,17 +103,25 @@ def evolve(
             if folder.config.is_file():
                 resolved.require_same(resolved.read_config(folder.config), final, folder.path)
             folder.write(folder.config, resolved.as_yaml(final))
-            _Evolution(final, folder, engine, made, progress or (lambda event: None), publish).run()
+            _Evolution(final, folder, engine, made, progress, publish).run()
     except KeyboardInterrupt:
-        raise Interrupted(f"{folder.path}: interrupted; the same command goes on") from None
-    return Run(folder.path, build)
+        raise Interrupted(f"{folder.whole or folder.path}: interrupted; the same command goes on") from None
 
 
 def plan(
     config: str | Path | Mapping[str, Any], overrides: Iterable[str] = (), build: Build = parameter_engine
 ) -> dict[str, str]:
     """What a run would do, a line a name, after all checks; reads no weights and writes nothing."""
-    wanted = resolved.read_config(config, overrides)
+    stages = legs(resolved.read_config(config, overrides), Path("run"))
+    lines: dict[str, str] = {}
+    for leg in stages:
+        before = f"{leg.config.stage}: " if len(stages) > 1 else ""
+        found = _plan(leg.checkable, build) if leg.checkable else {"space": "depends on the models made before it"}
+        lines |= {before + name: text for name, text in found.items()}
+    return lines
+
+
+def _plan(wanted: EvolveConfig, build: Build) -> dict[str, str]:
     engine = build(wanted)
     made = algorithm_of(wanted, engine)
     require_usable(wanted, engine)
@@ -171,7 +195,7 @@ class _Evolution:
     publish: Publish | None
 
     def run(self) -> None:
-        history = History.read(self.folder.history, self.algorithm.population)
+        history = History.read(self.folder.history, self.algorithm.population, self.folder.populations())
         history.repair()
         if self._is_done(history):
             log.info("already done")
@@ -183,15 +207,19 @@ class _Evolution:
         self._measure(measurements, "baselines", merges)
         start, origin = self._start(measurements)
         found = self._search(history, start)
-        control = self._random_search(history, len(found))
+        control = self._random_search(history)
         self._verdict(history, measurements, merges, found, control, origin)
 
     def _is_done(self, history: History) -> bool:
         """Whether the outputs are those of this history and the search has reached its end."""
         summary = self.folder.read_summary()
-        if not summary or summary.get("history") != history.digest or not self.folder.model.is_dir():
+        stage = self.config.stage
+        if (
+            not summary
+            or summary.get("history") != history.digest_of(stage, RANDOM_SEARCH)
+            or not self.folder.model.is_dir()
+        ):
             return False
-        stage = self.config.space.kind
         done, population = history.count(stage), self.algorithm.population
         if not limit_of(self.config).reached(done, population, history.seconds(stage)):
             return False
@@ -230,7 +258,7 @@ class _Evolution:
 
     def _search(self, history: History, start: np.ndarray) -> list[Generation]:
         stage = Stage(
-            name=self.config.space.kind,
+            name=self.config.stage,
             algorithm=self.algorithm,
             start=start,
             seed=self.config.search.seed,
@@ -240,9 +268,12 @@ class _Evolution:
         )
         return self._searched(stage, history)
 
-    def _random_search(self, history: History, generations: int) -> list[Generation]:
+    def _random_search(self, history: History) -> list[Generation]:
+        """As many candidates as the search and the stages before it had."""
         if not has_random_search(self.config):
             return []
+        candidates = sum(history.candidates(stage) for stage in (*self.config.earlier, self.config.stage))
+        generations = -(-candidates // self.algorithm.population)
         control = RandomSearch(self.algorithm.population, self.engine.dimension)
         start = np.full(self.engine.dimension, 0.5, np.float32)
         stage = Stage(RANDOM_SEARCH, control, start, self.config.search.seed, Limit(generations=generations))

@@ -4,20 +4,25 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxmerge.converters.output_folder import full_disk_named
+from jaxmerge.documents import Document
 from jaxmerge.errors import InputError, JaxmergeError
+from jaxmerge.search.config import RANDOM_SEARCH
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of a run is."""
+    """Where everything of a run is.
+
+    whole: the folder whose history the run writes to, where it is one stage of a larger run."""
 
     path: Path
+    whole: Path | None = None
 
     @property
     def config(self) -> Path:
@@ -25,7 +30,11 @@ class RunFolder:
 
     @property
     def history(self) -> Path:
-        return self.path / "history.jsonl"
+        return (self.whole or self.path) / "history.jsonl"
+
+    def stage(self, name: str) -> "RunFolder":
+        """The folder of an earlier stage of this run."""
+        return RunFolder(self.path / "stages" / name, self.path)
 
     @property
     def state(self) -> Path:
@@ -59,12 +68,36 @@ class RunFolder:
     def log(self) -> Path:
         return self.path / "log"
 
+    @classmethod
+    def at(cls, path: Path) -> "RunFolder":
+        """The folder of a run that exists, which may be a stage of a larger one."""
+        whole = path.absolute().parent.parent
+        is_stage = not (path / "history.jsonl").exists() and (whole / "stages" / path.absolute().name).is_dir()
+        return cls(path, whole) if is_stage else cls(path)
+
+    def populations(self) -> dict[str, int]:
+        """The population of every stage that may have written to the history, by the stage's name."""
+        whole = self.whole or self.path
+        found: dict[str, int] = {}
+        for file in (whole / "config.yaml", *sorted((whole / "stages").glob("*/config.yaml"))):
+            if file.is_file():
+                config = Document.read(file).data
+                found[config.get("name") or config["space"]["kind"]] = config["search"]["population"]
+                if file.parent == whole:
+                    found[RANDOM_SEARCH] = config["search"]["population"]
+        return found
+
+    @property
+    def staged(self) -> bool:
+        """Whether earlier stages have left something here."""
+        return (self.path / "stages").is_dir()
+
     def require_free(self) -> None:
         """Raises InputError where the folder holds something that is not a run, or cannot be written."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; name a folder as output")
         # What a process killed before it wrote the config leaves behind is still a free folder.
-        ours = {"state", "log", "config.yaml.tmp", "crash.log"}
+        ours = {"state", "log", "config.yaml.tmp", "crash.log", "stages", *(["history.jsonl"] if self.staged else [])}
         if self.path.is_dir() and not self.config.exists() and {p.name for p in self.path.iterdir()} - ours:
             raise InputError(f"{self.path}: exists and is not a run's folder; name another output")
         try:
@@ -81,6 +114,10 @@ class RunFolder:
         except JaxmergeError:
             if new and not self.measurements.exists() and not self.history.exists():
                 shutil.rmtree(self.path, ignore_errors=True)
+                if self.whole:
+                    with suppress(OSError):  # the larger run has begun
+                        self.path.parent.rmdir()
+                        self.whole.rmdir()
             raise
 
     def require_run(self) -> None:

@@ -7,7 +7,7 @@ a line that is only half there, and a generation that is not complete, are dropp
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,25 +34,27 @@ class Generation:
 class History:
     """The complete generations of a run, in the order they were written.
 
-    population: candidates in every generation.
+    population: candidates in every generation. others: the same of other stages than this run's, by name.
     length: bytes of the file that belong to complete generations.
     """
 
     file: Path
     population: int
+    others: Mapping[str, int] = field(default_factory=dict)
     generations: list[Generation] = field(default_factory=list)
     length: int = 0
     _hash: Any = field(default_factory=xxhash.xxh3_64)
+    _hashes: dict[str, Any] = field(default_factory=dict)
     _marks: set[tuple[int, str]] = field(default_factory=set)
 
     @classmethod
-    def read(cls, file: Path, population: int) -> "History":
+    def read(cls, file: Path, population: int, others: Mapping[str, int] | None = None) -> "History":
         """What the file holds; it is not touched, and may be growing. A cut last line or generation is left
         out.
 
         Raises InputError naming the line that is no record or out of order.
         """
-        history = cls(file, population)
+        history = cls(file, population, others or {})
         raw = file.read_bytes() if file.exists() else b""
         genomes: list[np.ndarray] = []
         results: list[Result] = []
@@ -75,7 +77,7 @@ class History:
                 raise InputError(
                     f"{file}:{number}: generation {generation} of '{stage}' is out of order; restore the file"
                 )
-            if len(genomes) == population:
+            if len(genomes) == history.others.get(stage, population):
                 history._keep(
                     Generation(stage, generation, np.stack(genomes), tuple(results)),
                     raw[history.length : position],
@@ -113,6 +115,15 @@ class History:
         """Evaluation time of a stage so far, of all processes that ever worked on it."""
         return sum(result.seconds for generation in self.stage(stage) for result in generation.results)
 
+    def candidates(self, stage: str) -> int:
+        """How many candidates a stage has."""
+        return sum(len(generation.results) for generation in self.stage(stage))
+
+    def digest_of(self, *stages: str) -> str:
+        """Hash of the bytes of some stages' complete generations."""
+        parts = [self._hashes[stage].hexdigest() for stage in stages if stage in self._hashes]
+        return xxhash.xxh3_64("".join(parts).encode()).hexdigest()
+
     @property
     def digest(self) -> str:
         """Hash of the complete generations' bytes."""
@@ -126,6 +137,7 @@ class History:
         self.generations.append(generation)
         self.length += len(raw)
         self._hash.update(raw)
+        self._hashes.setdefault(generation.stage, xxhash.xxh3_64()).update(raw)
         self._marks.add((self.length, self.digest))
 
 

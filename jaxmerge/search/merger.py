@@ -62,12 +62,19 @@ class Merger:
         experts = tuple(map(_Finite, self.models.experts.values()))
         return load_bank(self.models.table, None if base is None else _Finite(base), experts, self._place)
 
-    def programs(self, chosen: Operator, grid: Mapping[str, np.ndarray], groups: Groups) -> Programs:
-        """An operator's programs. grid: see `population.bank.prepare`."""
-        statistics = prepare(chosen, self.models.table, self.bank, self._place, seed=self.seed, grid=grid)
+    def programs(
+        self,
+        chosen: Operator,
+        grid: Mapping[str, np.ndarray],
+        groups: Groups,
+        sources: tuple[str, ...] | None = None,
+    ) -> Programs:
+        """An operator's programs. grid: see `population.bank.prepare`. sources: the models merged; None: all."""
+        bank = self.bank if sources is None else self.bank.of([list(self.models.experts).index(n) for n in sources])
+        statistics = prepare(chosen, self.models.table, bank, self._place, seed=self.seed, grid=grid)
         members = Members.of(groups.members)
         shape = Shape(chosen, members, self.models.config, self.dtype, self.mesh, self.chunk)
-        return Programs(shape, self.bank, statistics)
+        return Programs(shape, bank, statistics)
 
     def merged(self, programs: Programs, values: Values) -> Params:
         """One merge's weights, stacked over layers."""
@@ -95,4 +102,4 @@ class Merger:
             return load_params(checkpoint, self.models.table, self.dtype)
         own = self.assignment(merge)
         grid = {p.name: np.unique(own.values[p.name]).astype(np.float64) for p in own.operator.parameters if p.gridded}
-        return self.merged(self.programs(own.operator, grid, own.groups), own.values)
+        return self.merged(self.programs(own.operator, grid, own.groups, merge.sources), own.values)

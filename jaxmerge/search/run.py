@@ -40,7 +40,13 @@ class Run:
     def history(self) -> History:
         """All candidates of the generations that are complete."""
         assert isinstance(self.config.search.population, int)
-        return History.read(RunFolder(self.folder).history, self.config.search.population)
+        folder = RunFolder.at(self.folder)
+        return History.read(folder.history, self.config.search.population, folder.populations())
+
+    @property
+    def stages(self) -> dict[str, "Run"]:
+        """The runs of the earlier stages, by name."""
+        return {name: Run(RunFolder(self.folder).stage(name).path, self.build) for name in self.config.earlier}
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -81,6 +87,6 @@ class Run:
 
     def _place(self, candidate: tuple[int, int] | None) -> tuple[str, int, int]:
         if candidate is not None:
-            return self.config.space.kind, *candidate
+            return self.config.stage, *candidate
         best = self.summary["best"]
         return best["stage"], best["generation"], best["index"]

@@ -27,9 +27,9 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
         baselines[merge.name] = verdict.row(searched.score, tested[merge.name]) | _described(merge, searched.error)
     if verdict.rival is not None:
         row = verdict.row(verdict.search_score(verdict.rival), tested[RANDOM_SEARCH])
-        baselines[RANDOM_SEARCH] = row | {"candidates": history.count(RANDOM_SEARCH) * history.population}
-    stage = config.space.kind
-    candidates, seconds = history.count(stage) * history.population, history.seconds(stage)
+        baselines[RANDOM_SEARCH] = row | {"candidates": history.candidates(RANDOM_SEARCH)}
+    stage = config.stage
+    candidates, seconds = history.candidates(stage), history.seconds(stage)
     return {
         "best_score": evolved["search_score"],
         "validation_score": verdict.validation(),
@@ -43,6 +43,9 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
         "baselines": baselines,
         "comparison": verdict.comparison(tested),
         "candidates": candidates,
+        "stages": {
+            name: {"candidates": history.candidates(name), "seconds": history.seconds(name)} for name in config.earlier
+        },
         "failed": sum(r.score is None for g in history.stage(stage) for r in g.results),
         "candidates_per_second": candidates / seconds if seconds > 0 else None,
         "seconds": seconds + history.seconds(RANDOM_SEARCH) + measurements.seconds,
@@ -50,7 +53,7 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
         "seed": config.search.seed,
         "versions": _versions(),
         "devices": verdict.engine.devices,
-        "history": history.digest,
+        "history": history.digest_of(stage, RANDOM_SEARCH),
     }
 
 

@@ -1,0 +1,145 @@
+"""Searches one after another: one history, each stage's result a model of the next, killed and resumed anywhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine, write_config
+from tiny_world import write_world
+
+from jaxmerge.converters.checkpoint import Checkpoint
+from jaxmerge.documents import Document
+from jaxmerge.errors import InputError, Interrupted
+from jaxmerge.merging.merge import merge
+from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.evolve import evolve, plan
+from jaxmerge.search.parameter_engine import ParameterEngine
+from jaxmerge.search.progress import Progress
+from jaxmerge.search.resolved import read_config
+
+SPACE = {"operator": "task_arithmetic", "parameters": {"weight": [0.0, 1.0]}}
+STAGES = [
+    {"name": "first", "space": SPACE, "search": {"generations": 2, "population": 6}},
+    {"name": "second", "space": SPACE, "search": {"generations": 3}},
+]
+
+
+class Engine(FakeEngine):
+    """Knows where the models lie that a stage made."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.folders = {name: Path(ref) for name, ref in (config.models | {"base": config.base}).items()}
+        self.tokenizer = self.folders["base"]
+        data = config.objectives[0].data
+        self.splits = tuple(split for split in ("search", "validation", "test") if getattr(data, split) is not None)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    data = dict(Document.read(write_config(tmp_path)).data)
+    del data["space"]
+    for objective in data["objectives"]:
+        objective["data"] = {split: str(tmp_path / file) for split, file in objective["data"].items()}
+    data["models"] = {name: str(tmp_path / name) for name in data["models"]}
+    data["base"] = str(tmp_path / "base")
+    return data | {"stages": STAGES}
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def test_stages_share_a_history_and_hand_their_result_on(config: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = evolve(config, out, build=Engine)
+    counts: dict[str, int] = {}
+    for line in lines(out):
+        counts[line["stage"]] = counts.get(line["stage"], 0) + 1
+    # Random search has the candidates of both stages, rounded up to whole generations.
+    assert counts == {"first": 12, "second": 24, "random_search": 40}
+    assert list(run.config.models) == ["one", "two", "first"] and run.config.earlier == ["first"]
+    assert run.summary["stages"]["first"]["candidates"] == 12
+    assert "first" in run.summary["baselines"] and "uniform" in run.summary["baselines"]
+    assert run.history.candidates("first") == 12 and run.stages["first"].history.candidates("second") == 24
+    first = run.stages["first"]
+    assert first.summary["test_score"] is None and "random_search" not in first.summary["baselines"]
+
+
+@pytest.mark.parametrize("moment", [1, 4, 7, 9, 12, 15, 18])
+def test_interrupted_in_any_stage_it_goes_on_to_the_same_end(
+    moment: int, config: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = evolve(config, tmp_path / "whole", build=Engine)
+    seen = 0
+
+    def interrupt(event: Progress) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == moment:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "cut"
+    with pytest.raises(Interrupted):
+        evolve(config, out, build=Engine, progress=interrupt)
+    again = evolve(config, out, build=Engine)
+    assert lines(out) == lines(whole.folder)
+    assert again.best["parameters"] == whole.best["parameters"]
+    assert again.summary["test_score"] == whole.summary["test_score"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([STAGES[0], STAGES[0]], "two are named 'first'"),
+        ([STAGES[0] | {"name": "one"}, STAGES[1]], "'one' is also the name of a model"),
+        ([STAGES[0] | {"name": "a/b"}, STAGES[1]], r"stages.0.name"),
+        ([STAGES[0] | {"saerch": {}}, STAGES[1]], "did you mean 'search'"),
+        ([STAGES[0] | {"search": {"generatoins": 3}}, STAGES[1]], "did you mean 'generations'"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(
+    stages: list[Any], message: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        evolve(config | {"stages": stages}, tmp_path / "run", build=Engine)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_later_stage_is_checked_before_the_first_starts(config: dict[str, Any], tmp_path: Path) -> None:
+    wrong = STAGES[1] | {"search": {"algorithm": "CMA-ES"}}
+    with pytest.raises(InputError, match="did you mean 'CMA_ES'"):
+        evolve(config | {"stages": [STAGES[0], wrong]}, tmp_path / "run", build=Engine)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_tells_of_every_stage(config: dict[str, Any]) -> None:
+    lines = plan(config, build=Engine)
+    assert "2 generations, 12 candidates" in lines["first: search"]
+    assert "3 generations, 24 candidates" in lines["second: search"]
+
+
+def test_real_models_go_through_two_stages(tmp_path: Path) -> None:
+    space = {"operator": "task_arithmetic", "granularity": "model", "parameters": {"weight": [-0.3, 1.8]}}
+    config = write_world(
+        tmp_path,
+        stages=[
+            {"name": "coarse", "space": space, "search": {"generations": 1}},
+            {"name": "fine", "space": space | {"granularity": "layer"}, "search": {"generations": 1}},
+        ],
+    )
+    text = config.read_text()
+    config.write_text(text[: text.index("space:")] + text[text.index("stages:") :])
+    run = evolve(config, tmp_path / "run")
+    assert run.summary["baselines"]["coarse"]["test_score"] is not None
+    # The average is of the config's models, not of what a stage made.
+    alone = ParameterEngine(read_config(write_world(tmp_path / "alone")))
+    average = alone.measure(Untuned("uniform", "linear", ("a", "b"), {"weight": 1.0}), "test")
+    assert run.summary["baselines"]["uniform"]["test_score"] == pytest.approx(average.result.score, abs=1e-6)
+    merge(run.folder / "best.yaml", tmp_path / "merged")
+    ours, again = Checkpoint.open(run.folder / "model"), Checkpoint.open(tmp_path / "merged")
+    for name in ours.tensors:
+        np.testing.assert_array_equal(ours.read(name), again.read(name))
