@@ -64,7 +64,7 @@ def test_defaults_and_bounds() -> None:
         ("space.kind=dataflow", "dataflow is not available yet"),
         ("space.max_hops=64", "not available yet"),
         ("host=llava", "not available yet"),
-        ("stages=[{name: first}]", "stages.0.space: the key is missing"),
+        ("stages=[{name: first}]", "the key 'stages.0.space' is missing"),
         ("runtime.mesh={pop: 1, model: 2}", "not available yet"),
         ("runtime.bank=host", "host is not available yet"),
         ("runtime.chunk=0", "write auto or a whole number from 1 on, not 0"),
