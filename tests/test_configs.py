@@ -128,6 +128,8 @@ def test_a_config_of_local_models_runs(file, checkout, tmp_path):
         assert lines["space"] == {
             "layers_by_likelihood": "task_arithmetic, 16 dimensions",
             "choice": "ties, 4 dimensions",
+            "accuracy_against_length": "task_arithmetic, 16 dimensions",
+            "accuracy_against_forgetting": "task_arithmetic, 16 dimensions",
         }[file.stem]
 
 

@@ -11,8 +11,8 @@ from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.data import Example
 from jaxmerge.objectives.interface import Runner, Scored
 from jaxmerge.objectives.language import check_language, is_in_language
-from jaxmerge.objectives.metrics import MATCHES, why_unanswerable
-from jaxmerge.objectives.schema import ObjectiveConfig
+from jaxmerge.objectives.metrics import MATCHES, brevity, why_unanswerable
+from jaxmerge.objectives.schema import METRICS, ObjectiveConfig
 from jaxmerge.objectives.split import Preparer, Selection, Split
 from jaxmerge.plugins import load_function
 from jaxmerge.tokens.tokenizer import Tokenizer
@@ -23,7 +23,8 @@ class Generate(PreparedObjective):
     gate.
 
     Decoding is greedy. A text ends at any EOS id, at `max_new_tokens`, or before the first stop string. A
-    metric of the user's own is `(output, example) -> float`, the example being the line's fields.
+    metric of the user's own is `(output, example) -> float`, the example being the line's fields. `brevity` scores
+    1 - tokens / max_new_tokens, whatever is said.
     Tie-breaker: the mean log-probability of the reference answer's tokens given the prompt, where there is an
     answer."""
 
@@ -33,7 +34,7 @@ class Generate(PreparedObjective):
         assert config.metric is not None
         self.discrete = config.metric in MATCHES  # type: ignore[misc]
         self._function: Callable[..., Any] | None = None
-        if not self.discrete:
+        if config.metric not in METRICS:
             self._function = _load_metric(config, folder)
         self._stop_ids = _stop_ids(config, tokenizer)
         super().__init__(config, tokenizer, folder)
@@ -52,8 +53,8 @@ class Generate(PreparedObjective):
 
     def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
         selection = self.split(split).select(self.config, draw)
-        ids = runner.generate(selection.prompts, self.config.max_new_tokens, self._stop_ids)
-        outputs = [[self._text(row) for row in model] for model in np.asarray(ids)]
+        ids = np.asarray(runner.generate(selection.prompts, self.config.max_new_tokens, self._stop_ids))
+        outputs = [[self._text(row) for row in model] for model in ids]
         ties = np.zeros(runner.size, np.float32)
         if self.config.answer is not None:
             means = selection.log_likelihoods(runner) / selection.counts
@@ -62,7 +63,8 @@ class Generate(PreparedObjective):
         errors: list[str | None] = [None] * runner.size
         for model, texts in enumerate(outputs):
             try:
-                scores[model] = self._gate(texts) * self.compare(texts, selection)
+                judged = self._brief(ids[model]) if self.config.metric == "brevity" else self.compare(texts, selection)
+                scores[model] = self._gate(texts) * judged
             except MetricError as error:
                 errors[model] = str(error)
         return Scored(scores, ties, selection.texts, outputs, errors)
@@ -91,6 +93,18 @@ class Generate(PreparedObjective):
         ends = [place for stop in self.config.stop if (place := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else text
 
+    def _brief(self, ids: np.ndarray) -> np.ndarray:
+        """The brevity of outputs `[N, max_new_tokens]`: `[N]`."""
+        return np.array([brevity(self._length(row), ids.shape[1]) for row in ids], np.float32)
+
+    def _length(self, ids: np.ndarray) -> int:
+        """Tokens before the end; the one in which a stop text is complete is beyond it."""
+        tokens = ids[ids >= 0].tolist()
+        if any(stop in self.tokenizer.decode(tokens) for stop in self.config.stop):
+            decoded = (self.tokenizer.decode(tokens[:count]) for count in range(len(tokens) + 1))
+            return max(0, next(i for i, text in enumerate(decoded) if any(s in text for s in self.config.stop)) - 1)
+        return len(tokens)
+
     def _gate(self, outputs: list[str]) -> np.ndarray:
         language = self.config.language
         if language is None:
@@ -118,5 +132,5 @@ def _load_metric(config: ObjectiveConfig, folder: Path) -> Callable[..., Any]:
     try:
         return load_function(str(config.metric), folder, "jaxmerge.objectives")
     except InputError as error:
-        known = f" (built in: {', '.join(MATCHES)})" if config.kind == "generate" else ""
+        known = f" (built in: {', '.join(METRICS)})" if config.kind == "generate" else ""
         raise InputError(f"{config.name}.metric: {error}{known}") from error

@@ -1,4 +1,4 @@
-"""How an output is compared with its answer: exact, contains, last_number."""
+"""How an output is judged: exact, contains and last_number by its answer, brevity by its length alone."""
 
 import re
 from collections.abc import Callable
@@ -47,6 +47,11 @@ MATCHES: dict[str, Callable[[str, str], bool]] = {
     "contains": is_contained,
     "last_number": same_last_number,
 }
+
+
+def brevity(tokens: int, limit: int) -> float:
+    """1 - tokens / limit: 1 for an empty output, 0 for one that reaches the longest length."""
+    return 1.0 - tokens / limit
 
 
 def why_unanswerable(metric: str, answer: str) -> str | None:

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from jaxmerge.strict import Strict, read_section
 
 SPLITS = ("search", "validation", "test")
-METRICS = ("exact", "contains", "last_number")
+ANSWERED = ("exact", "contains", "last_number")
+METRICS = (*ANSWERED, "brevity")
 NOT_YET = {
     "caption": "kind 'caption' (images) is not available yet",
     "classify": "kind 'classify' (images) is not available yet",
@@ -121,7 +122,7 @@ class ObjectiveConfig(Strict):
             raise ValueError(
                 f"python needs a metric of your own, module:function; '{self.metric}' goes with generate"
             )
-        if self.metric in METRICS and self.answer is None:
+        if self.metric in ANSWERED and self.answer is None:
             raise ValueError(f"metric '{self.metric}' needs 'answer'")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxmerge.objectives.interface import Objective, Runner, Scored
+from jaxmerge.objectives.once import Once
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,14 @@ class Scores:
 
 
 def score_all(objectives: Sequence[Objective], runner: Runner, split: str, draw: int | None = None) -> Scores:
-    """Score the runner's models on every objective. split, draw: see `interface.Objective.score`.
+    """Score the runner's models on every objective; those that ask the same of the models share the answer.
+
+    split, draw: see `interface.Objective.score`.
 
     A model with any score that is not finite fails: its `scores` is NaN, and so that it can be ordered its
     tie is 0."""
+    if len(objectives) > 1:
+        runner = Once(runner)
     scored = {objective.name: objective.score(runner, split, draw) for objective in objectives}
     weights = np.array([objective.weight for objective in objectives], np.float64)
     weights /= weights.sum()

@@ -31,7 +31,7 @@ ANSWERED = {"name": "it", "kind": "generate", "data": {"search": "s.jsonl"}, "pr
         (GOOD | {"kind": "caption"}, "'caption' .*not available yet"),
         (GOOD | {"kind": "classify"}, "'classify' .*not available yet"),
         (GOOD | {"kind": "lm_eval"}, "'lm_eval' is not available yet"),
-        (ANSWERED, "needs 'metric': exact, contains, last_number or module:function"),
+        (ANSWERED, "needs 'metric': exact, contains, last_number, brevity or module:function"),
         (ANSWERED | {"metric": "rouge_l"}, "'rouge_l' is not available yet"),
         (ANSWERED | {"metric": "exact", "answer": None}, "metric 'exact' needs 'answer'"),
         (ANSWERED | {"metric": "exact", "kind": "python"}, "metric of your own"),

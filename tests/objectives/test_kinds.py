@@ -138,6 +138,18 @@ def test_the_language_gate_looks_at_the_output(make, fake_runner, words) -> None
         make(SUMS, **GENERATE, language="jp")
 
 
+def test_brevity_counts_tokens_before_the_end(make, fake_runner, words) -> None:
+    texts = ["the answer is 3", "", "the answer is 3 = = = =", "the ? is 3"]
+    runner = fake_runner(4, lambda prompt, model: words.encode(texts[model]))
+    config = {"kind": "generate", "prompt": "{q}", "metric": "brevity", "max_new_tokens": 6, "stop": ["?"]}
+    objective = make(SUMS, **config)
+    scored = objective.score(runner, "search")
+    np.testing.assert_allclose(scored.examples[:, 0], [1 - 4 / 6, 1, 0, 1 - 1 / 6], rtol=1e-6)
+    assert not objective.discrete and scored.errors == [None] * 4
+    gated = make(SUMS, **config, language="en").score(runner, "search")
+    assert gated.examples[1, 0] == 0 and gated.examples[0, 0] == scored.examples[0, 0]
+
+
 def test_few_shot_examples_stand_before_the_prompt(make, fake_runner, words) -> None:
     seen = []
     runner = fake_runner(1, lambda prompt, model: seen.append(words.decode(prompt)) or [2])

@@ -36,3 +36,25 @@ def test_a_failed_model_is_nan_and_says_why(fake_runner) -> None:
     assert np.isnan(result.scores).tolist() == [False, True, True]
     assert result.errors == [None, "a: 1 of 2 examples scored NaN or infinite", "a: it broke"]
     assert np.isfinite(result.ties).all()
+
+
+def test_objectives_over_the_same_prompts_share_a_generation(make, fake_runner, words) -> None:
+    rows = [{"q": "1 + 2 =", "a": " 3"}, {"q": "a b c =", "a": " 9"}]
+    common = {"kind": "generate", "prompt": "{q}", "answer": "{a}", "max_new_tokens": 4}
+    right, brief = make(rows, **common, metric="last_number"), make(rows, **common, metric="brevity", name="brief")
+    longer = make(rows, **common | {"max_new_tokens": 5}, metric="brevity", name="longer")
+    spoken: list[int] = []
+
+    def speak(prompt: list[int], model: int) -> list[int]:
+        spoken.append(model)
+        return words.encode("3 =")
+
+    result = score_all([right, brief], fake_runner(2, speak), "search")
+    assert len(spoken) == 2 * len(rows)
+    assert result.by_objective["it"].tolist() == [0.5, 0.5] and result.by_objective["brief"].tolist() == [0.5, 0.5]
+    alone = right.score(fake_runner(2, speak), "search")
+    assert np.array_equal(alone.examples, result.scored["it"].examples)
+    assert np.array_equal(alone.ties, result.scored["it"].ties)
+    spoken.clear()
+    score_all([brief, longer], fake_runner(2, speak), "search")
+    assert len(spoken) == 4 * len(rows)
