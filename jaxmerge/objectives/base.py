@@ -4,9 +4,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.data import Example, read_examples
-from jaxmerge.objectives.interface import Runner, Scored
+from jaxmerge.objectives.interface import Block, Runner, Scored
 from jaxmerge.objectives.schema import SPLITS, ObjectiveConfig
 from jaxmerge.objectives.split import Preparer, Split
 from jaxmerge.tokens.tokenizer import Tokenizer
@@ -59,10 +61,14 @@ class PreparedObjective(ABC):
             raise InputError(f"{self.name}: no data for split '{name}'; name a file under data.{name}")
         return self._splits[name]
 
+    def tokens(self, split: str) -> np.ndarray:
+        """What each example costs: the tokens of its sequences, and as many as may be generated: int64 `[N]`."""
+        return self.split(split).tokens(self.config.max_new_tokens)
+
     @abstractmethod
     def prepare(self, preparer: Preparer, examples: list[Example]) -> Split:
         """Texts and tokens of a split."""
 
     @abstractmethod
-    def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
+    def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
         """See `interface.Objective`."""

@@ -57,12 +57,18 @@ def length_groups(lengths: np.ndarray) -> list[np.ndarray]:
 
 
 def collate(
-    sequences: Sequences, groups: list[np.ndarray], chosen: np.ndarray | None, *, left: bool
+    sequences: Sequences,
+    groups: list[np.ndarray],
+    chosen: np.ndarray | None,
+    *,
+    left: bool,
+    room: tuple[int, ...] | None = None,
 ) -> Batch:
     """Pad the sequences of the chosen examples (all where None), one bucket a group.
 
     Sequences are numbered in the order of `chosen`, an example's options side by side. A bucket's width and
-    rows an example come from its whole group, so the shapes depend only on how many of the group are chosen.
+    rows an example come from its whole group, so the shapes depend only on how many of the group are chosen,
+    or on `room`, that many examples of each group: rows without an example then only fill the shape.
     left: pad on the left.
     """
     size, place = 0, {}
@@ -70,7 +76,7 @@ def collate(
         place[i] = size
         size += len(sequences[i])
     buckets = []
-    for group in groups:
+    for number, group in enumerate(groups):
         width = int(_round_up(np.array(max(len(tokens.ids) for i in group for tokens in sequences[i]))))
         options = max(len(sequences[i]) for i in group)
         rows: list[tuple[Tokens, int]] = []
@@ -78,6 +84,8 @@ def collate(
             if i in place:
                 rows += [(tokens, place[i] + option) for option, tokens in enumerate(sequences[i])]
                 rows += [(sequences[i][0], -1)] * (options - len(sequences[i]))
+        if room is not None:
+            rows += [(sequences[group[0]][0], -1)] * (options * room[number] - len(rows))
         if rows:
             buckets.append(_pad(rows, width, left))
     return Batch(tuple(buckets), size)
@@ -96,6 +104,18 @@ def draw(groups: list[np.ndarray], count: int, seed: Sequence[int]) -> np.ndarra
     rng = np.random.default_rng(list(seed))
     drawn = [rng.choice(group, share, replace=False) for group, share in zip(groups, shares, strict=True)]
     return np.sort(np.concatenate(drawn))
+
+
+def deal(
+    groups: list[np.ndarray], places: np.ndarray, count: int, seed: Sequence[int]
+) -> tuple[list[np.ndarray], tuple[int, ...]]:
+    """Places dealt to `count` blocks in a shuffled order, ascending in each, and the most that one block got of each
+    group. Every block gets its share of every group, so that its examples are as hard as those of the others, and as
+    many, to within one."""
+    rng = np.random.default_rng(list(seed))
+    shuffled = [rng.permutation(group[np.isin(group, places)]) for group in groups]
+    order = np.concatenate(shuffled)
+    return [np.sort(order[block::count]) for block in range(count)], tuple(-(-len(s) // count) for s in shuffled)
 
 
 def _pad(rows: list[tuple[Tokens, int]], width: int, left: bool) -> Bucket:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.data import Example
-from jaxmerge.objectives.interface import Runner, Scored
+from jaxmerge.objectives.interface import Block, Runner, Scored
 from jaxmerge.objectives.split import Preparer, Split
 from jaxmerge.tokens.prompt import fill, sole_field
 
@@ -43,10 +43,10 @@ class Choice(PreparedObjective):
         answers = [some[right] for some, right in zip(options, rights, strict=True)]
         return ChoiceSplit(examples, texts, answers, references, options=options, rights=rights)
 
-    def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
+    def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
         whole = self.split(split)
         assert isinstance(whole, ChoiceSplit)
-        selection = whole.select(self.config, draw)
+        selection = whole.select(self.config, draw, block)
         sums, counts = selection.log_likelihoods(runner), selection.counts
         options = [whole.options[i] for i in selection.places]
         rights = np.array([whole.rights[i] for i in selection.places])
@@ -60,7 +60,7 @@ class Choice(PreparedObjective):
         places = starts[:-1] + rights
         ties = (sums / counts)[:, places].mean(axis=1)
         outputs = [[some[i] for some, i in zip(options, row, strict=True)] for row in chosen]
-        return Scored(right.astype(np.float32), ties.astype(np.float32), selection.texts, outputs)
+        return Scored(right.astype(np.float32), ties.astype(np.float32), selection.texts, outputs, places=selection.places)
 
     def _options(self, example: Example) -> list[str]:
         where = f"{self.config.name}.choices: {example.where}"

@@ -9,7 +9,7 @@ import numpy as np
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.data import Example
-from jaxmerge.objectives.interface import Runner, Scored
+from jaxmerge.objectives.interface import Block, Runner, Scored
 from jaxmerge.objectives.language import check_language, is_in_language
 from jaxmerge.objectives.metrics import MATCHES, brevity, why_unanswerable
 from jaxmerge.objectives.schema import METRICS, ObjectiveConfig
@@ -51,8 +51,8 @@ class Generate(PreparedObjective):
         sequences = preparer.answers(examples, list(zip(texts, answers, strict=True)))
         return Split(examples, texts, answers, [[tokens] for tokens in sequences], prompts)
 
-    def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
-        selection = self.split(split).select(self.config, draw)
+    def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
+        selection = self.split(split).select(self.config, draw, block)
         ids = np.asarray(runner.generate(selection.prompts, self.config.max_new_tokens, self._stop_ids))
         outputs = [[self._text(row) for row in model] for model in ids]
         ties = np.zeros(runner.size, np.float32)
@@ -67,7 +67,7 @@ class Generate(PreparedObjective):
                 scores[model] = self._gate(texts) * judged
             except MetricError as error:
                 errors[model] = str(error)
-        return Scored(scores, ties, selection.texts, outputs, errors)
+        return Scored(scores, ties, selection.texts, outputs, errors, selection.places)
 
     def compare(self, outputs: list[str], selection: Selection) -> np.ndarray:
         """The metric of one model's outputs: `[N]`. Raises MetricError where the user's function fails."""

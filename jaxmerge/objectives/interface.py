@@ -56,6 +56,19 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True)
+class Block:
+    """One of the blocks into which a split's examples are dealt, so that a few can be scored before the others.
+
+    All blocks have the same shapes, and numbers of examples that differ by one at most. number: from 0, of `count`.
+    seed: of the order in which examples are dealt.
+    """
+
+    number: int
+    count: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Scored:
     """An objective's result for P models on N examples.
 
@@ -65,6 +78,7 @@ class Scored:
     prompts: the text each example starts from, `[N]`.
     outputs: the text of each output, or the option chosen, `[P][N]`; None where there is none.
     errors: for each model why it could not be scored (its examples then hold NaN), or None.
+    places: int64 `[N]`, where the examples stand in the split's data; None: they are all of it, in its order.
     """
 
     examples: np.ndarray
@@ -72,6 +86,7 @@ class Scored:
     prompts: list[str] | None = None
     outputs: list[list[str]] | None = None
     errors: list[str | None] | None = None
+    places: np.ndarray | None = None
 
 
 class Objective(Protocol):
@@ -86,11 +101,11 @@ class Objective(Protocol):
     @property
     def discrete(self) -> bool: ...
 
-    def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
+    def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
         """Score the runner's models on `search`, `validation` or `test`.
 
         draw: seeds the draw of the config's `sample` examples, the same for all models and with the same
-        shapes for every draw; None: all examples."""
+        shapes for every draw; None: all examples. block: only these of them; given in a race alone."""
         ...
 
     def splits(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.data import Example
-from jaxmerge.objectives.interface import Runner, Scored
+from jaxmerge.objectives.interface import Block, Runner, Scored
 from jaxmerge.objectives.split import Preparer, Split
 
 
@@ -23,7 +23,8 @@ class Likelihood(PreparedObjective):
         sequences = preparer.answers(examples, list(zip(texts, answers, strict=True)))
         return Split(examples, texts, answers, [[tokens] for tokens in sequences])
 
-    def score(self, runner: Runner, split: str, draw: int | None = None) -> Scored:
-        selection = self.split(split).select(self.config, draw)
+    def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
+        selection = self.split(split).select(self.config, draw, block)
         means = selection.log_likelihoods(runner) / selection.counts
-        return Scored(means.astype(np.float32), np.zeros(runner.size, np.float32), selection.texts)
+        ties = np.zeros(runner.size, np.float32)
+        return Scored(means.astype(np.float32), ties, selection.texts, places=selection.places)

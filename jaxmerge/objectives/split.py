@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from jaxmerge.errors import InputError
-from jaxmerge.objectives.batching import Sequences, Tokens, collate, draw, length_groups
+from jaxmerge.objectives.batching import Sequences, Tokens, collate, deal, draw, length_groups
 from jaxmerge.objectives.data import Example
-from jaxmerge.objectives.interface import Batch, Runner
+from jaxmerge.objectives.interface import Batch, Block, Runner
 from jaxmerge.objectives.schema import ObjectiveConfig
 from jaxmerge.tokens.prompt import PromptFormat, encode_answers, encode_prompts, fill
 from jaxmerge.tokens.tokenizer import Tokenizer
@@ -44,31 +44,57 @@ class Split:
         sequences = self.references or self.prompts
         return length_groups(np.array([max(len(tokens.ids) for tokens in options) for options in sequences]))
 
-    def select(self, config: ObjectiveConfig, seed: int | None) -> "Selection":
-        """All examples, or where a seed is given the config's `sample`."""
-        if seed is None or config.sample is None or config.sample >= len(self):
-            return self._all
-        return Selection(self, draw(self.groups, config.sample, (seed, zlib.crc32(config.name.encode()))))
+    def tokens(self, generated: int) -> np.ndarray:
+        """Of all sequences of each example, with `generated` more for a prompt: int64 `[N]`."""
+        counts = np.full(len(self), generated if self.prompts else 0, np.int64)
+        for sequences in (self.references, self.prompts):
+            for i, options in enumerate(sequences):
+                counts[i] += sum(len(tokens.ids) for tokens in options)
+        return counts
+
+    def select(self, config: ObjectiveConfig, seed: int | None, block: Block | None = None) -> "Selection":
+        """All examples, or where a seed is given the config's `sample`; of these a block, where one is given."""
+        sampled = seed is not None and config.sample is not None and config.sample < len(self)
+        if not sampled and block in self._kept:
+            return self._kept[block]
+        name = zlib.crc32(config.name.encode())
+        places = np.arange(len(self))
+        if sampled:
+            assert seed is not None and config.sample is not None
+            places = draw(self.groups, config.sample, (seed, name))
+        if block is None:
+            selection = Selection(self, places)
+        else:
+            dealt, room = deal(self.groups, places, block.count, (block.seed, name))
+            selection = Selection(self, dealt[block.number], room)
+        if not sampled:
+            self._kept[block] = selection
+        return selection
 
     @cached_property
-    def _all(self) -> "Selection":
-        return Selection(self, np.arange(len(self)))
+    def _kept(self) -> dict[Block | None, "Selection"]:
+        """A draw is used in one generation; what is chosen without one, in all."""
+        return {}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Some examples of a split, by place, ascending."""
+    """Some examples of a split, by place, ascending.
+
+    room: for how many examples each group's bucket has rows; None: for those that are chosen.
+    """
 
     split: Split
     places: np.ndarray
+    room: tuple[int, ...] | None = None
 
     @cached_property
     def references(self) -> Batch:
-        return collate(self.split.references, self.split.groups, self.places, left=False)
+        return collate(self.split.references, self.split.groups, self.places, left=False, room=self.room)
 
     @cached_property
     def prompts(self) -> Batch:
-        return collate(self.split.prompts, self.split.groups, self.places, left=True)
+        return collate(self.split.prompts, self.split.groups, self.places, left=True, room=self.room)
 
     @property
     def texts(self) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxmerge.objectives.interface import Objective, Runner, Scored
+from jaxmerge.objectives.interface import Block, Objective, Runner, Scored
 from jaxmerge.objectives.once import Once
 
 
@@ -27,16 +27,20 @@ class Scores:
     errors: list[str | None]
 
 
-def score_all(objectives: Sequence[Objective], runner: Runner, split: str, draw: int | None = None) -> Scores:
+def score_all(
+    objectives: Sequence[Objective], runner: Runner, split: str, draw: int | None = None, block: Block | None = None
+) -> Scores:
     """Score the runner's models on every objective; those that ask the same of the models share the answer.
 
-    split, draw: see `interface.Objective.score`.
+    split, draw, block: see `interface.Objective.score`.
 
     A model with any score that is not finite fails: its `scores` is NaN, and so that it can be ordered its
     tie is 0."""
     if len(objectives) > 1:
         runner = Once(runner)
-    scored = {objective.name: objective.score(runner, split, draw) for objective in objectives}
+    # Outside of a race an objective of the user's own need not know of blocks.
+    part = {} if block is None else {"block": block}
+    scored = {objective.name: objective.score(runner, split, draw, **part) for objective in objectives}
     weights = np.array([objective.weight for objective in objectives], np.float64)
     weights /= weights.sum()
     by_objective = {name: result.examples.mean(axis=1, dtype=np.float64) for name, result in scored.items()}

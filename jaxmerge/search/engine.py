@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxmerge.objectives.interface import Block
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.result import Result
@@ -46,6 +47,12 @@ class Engine(Protocol):
     @property
     def examples(self) -> Mapping[str, Mapping[str, int]]:
         """How many examples each objective has of each split."""
+        ...
+
+    @property
+    def tokens(self) -> Mapping[str, np.ndarray]:
+        """What each example of the search split costs, by objective: int64 `[N]`. All alike where an objective does
+        not say."""
         ...
 
     @property
@@ -99,8 +106,11 @@ class Engine(Protocol):
         """Load the models. Called once, before the first score is asked for."""
         ...
 
-    def evaluate(self, genomes: np.ndarray, split: str = "search", draw: int | None = None) -> list[Result]:
-        """Score genomes `[P, d]`. draw: names the sample of a generation; None: all examples.
+    def evaluate(
+        self, genomes: np.ndarray, split: str = "search", draw: int | None = None, block: Block | None = None
+    ) -> list[Result]:
+        """Score genomes `[P, d]`. draw: names the sample of a generation; None: all examples. block: only these of
+        them; any number of genomes is served by the same programs, and all blocks by the same others.
         A candidate that fails is a Result with `score` None and its error, never an exception."""
         ...
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,15 @@ def _line(generation: Generation, index: int) -> str:
         "seconds": round(result.seconds, 6),
         "error": result.error,
     }
+    record |= {key: value for key in ("left", "estimate") if (value := getattr(result, key)) is not None}
+    if result.seen is not None:
+        record["seen"] = {name: _shortest(values) for name, values in result.seen.items()}
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+def _shortest(values: np.ndarray) -> list[float | None]:
+    """Decimals that read back, without a point where they are whole; None where an example was not seen."""
+    return [None if math.isnan(v) else int(v) if v.is_integer() else v for v in decimals(values)]
 
 
 def _result(record: dict[str, Any]) -> Result:
@@ -171,7 +179,14 @@ def _result(record: dict[str, Any]) -> Result:
         scores=dict(record["scores"]),
         seconds=float(record["seconds"]),
         error=record["error"],
+        seen=_seen(record.get("seen")),
+        left=record.get("left"),
+        estimate=record.get("estimate"),
     )
+
+
+def _seen(recorded: dict[str, list[float | None]] | None) -> dict[str, np.ndarray] | None:
+    return None if recorded is None else {name: np.array(v, np.float32) for name, v in recorded.items()}
 
 
 def clean(results: Sequence[Result]) -> tuple[Result, ...]:
@@ -184,7 +199,7 @@ def _clean(result: Result) -> Result:
     score = _finite(result.score)
     error = result.error or (None if score is not None else f"the score is {result.score}")
     tie = float(result.tie) if math.isfinite(result.tie) else math.nan
-    return Result(score, tie, scores, float(result.seconds), error)
+    return replace(result, score=score, tie=tie, scores=scores, seconds=float(result.seconds), error=error, examples=None)
 
 
 def _finite(value: float | None) -> float | None:

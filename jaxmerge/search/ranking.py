@@ -16,16 +16,24 @@ WORST = -np.inf
 
 
 def columns(results: Sequence[Result]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and tie-breakers, float64 `[P]`; what failed or is not a number is -inf."""
-    scores = np.array([WORST if r.score is None else r.score for r in results], np.float64)
+    """Scores, as estimated where there is an estimate, and tie-breakers, float64 `[P]`; what failed or is not a number is
+    -inf."""
+    values = [r.score if r.estimate is None or r.score is None else r.estimate for r in results]
+    scores = np.array([WORST if value is None else value for value in values], np.float64)
     ties = np.array([r.tie for r in results], np.float64)
     return np.where(np.isnan(scores), WORST, scores), np.where(np.isnan(ties), WORST, ties)
 
 
 def best_first(results: Sequence[Result]) -> np.ndarray:
-    """Indices by falling (score, tie); what is still equal stays in its order."""
+    """Indices by falling (score, tie), who left a race after who stayed longer; what is still equal stays in its
+    order."""
     scores, ties = columns(results)
-    return np.lexsort((-ties, -scores))
+    return np.lexsort((-ties, -scores, _absence(results)))
+
+
+def _absence(results: Sequence[Result]) -> np.ndarray:
+    """Orders a race: who stayed, then by falling number of blocks, then what failed. float64 `[P]`."""
+    return np.array([np.inf if r.score is None else -np.inf if r.left is None else -r.left for r in results])
 
 
 def ordinal(results: Sequence[Result], key: Array) -> np.ndarray:
@@ -34,7 +42,7 @@ def ordinal(results: Sequence[Result], key: Array) -> np.ndarray:
     scores, ties = columns(results)
     count = len(results)
     lot = np.asarray(jax.random.permutation(key, count))
-    order = np.lexsort((lot, -ties, -scores))
+    order = np.lexsort((lot, -ties, -scores, _absence(results)))
     ranks = np.empty(count, np.float64)
     ranks[order] = np.arange(count)
     return (ranks / max(count - 1, 1) - 0.5).astype(np.float32)
@@ -54,7 +62,12 @@ def composite(results: Sequence[Result], resolution: float) -> np.ndarray:
     squashed = np.where(np.isfinite(ties), ties / (1.0 + np.abs(np.where(np.isfinite(ties), ties, 0.0))), -1.0)
     fitness = -(scores + 0.499 * resolution * squashed)
     worst, best = fitness[finite].max(), fitness[finite].min()
-    return np.where(finite, fitness, worst + max(worst - best, 1.0)).astype(np.float32)
+    fitness = np.where(finite, fitness, worst + max(worst - best, 1.0))
+    order = best_first(results)
+    if any(result.left is not None for result in results):
+        # Of a few examples a loser may have a better mean than the winner has of all.
+        fitness[order] = np.maximum.accumulate(fitness[order])
+    return fitness.astype(np.float32)
 
 
 def losses(results: Sequence[Result], objectives: Sequence[str]) -> np.ndarray:

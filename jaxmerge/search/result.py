@@ -11,7 +11,13 @@ class Result:
     """score: higher is better, None where the candidate failed. tie: orders candidates of equal score.
     scores: by objective. seconds: the candidate's share of the evaluation's time. error: why it failed.
     examples: float32 `[N]` an objective, higher is better, where the engine gives them; the history does not record
-    them."""
+    them. Of a block of examples `[N]` is the whole split, with NaN for what is not in the block.
+
+    Only a cheap evaluation says more, and the history records it. Score and tie-breaker are then means over what was seen.
+    seen: float32 `[N]` an objective, the scores of the search data's examples, NaN for those not seen.
+    left: after how many blocks the candidate left its race; None: it stayed.
+    estimate: what the score on all examples is predicted to be; it decides instead of the score.
+    """
 
     score: float | None
     tie: float
@@ -19,3 +25,11 @@ class Result:
     seconds: float
     error: str | None = None
     examples: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
+    seen: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
+    left: int | None = None
+    estimate: float | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether no example was left out."""
+        return all(np.isfinite(values).all() for values in (self.seen or {}).values())

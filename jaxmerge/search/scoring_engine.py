@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmerge.errors import InputError
-from jaxmerge.objectives.interface import Objective, Runner
+from jaxmerge.objectives.base import PreparedObjective
+from jaxmerge.objectives.interface import Block, Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import Scores, score_all
@@ -92,6 +94,10 @@ class ScoringEngine(ABC):
         return {objective.name: objective.splits() for objective in self._objectives}
 
     @property
+    def tokens(self) -> Mapping[str, np.ndarray]:
+        return {objective.name: _cost(objective) for objective in self._objectives}
+
+    @property
     def sampled(self) -> bool:
         return any(objective.sample is not None for objective in self._config.objectives)
 
@@ -137,12 +143,15 @@ class ScoringEngine(ABC):
     def devices(self) -> str:
         return f"{self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
 
-    def evaluate(self, genomes: np.ndarray, split: str = "search", draw: int | None = None) -> list[Result]:
+    def evaluate(
+        self, genomes: np.ndarray, split: str = "search", draw: int | None = None, block: Block | None = None
+    ) -> list[Result]:
         started = time.perf_counter()
         runner = self._candidates(genomes)
-        scores = self._scored(lambda: score_all(self._objectives, runner, split, draw))
+        scores = self._scored(lambda: score_all(self._objectives, runner, split, draw, block))
         seconds = (time.perf_counter() - started) / len(genomes)
-        return [_result(scores, index, seconds) for index in range(len(genomes))]
+        results = [_result(scores, index, seconds) for index in range(len(genomes))]
+        return results if block is None else [self._spread(scores, result, split) for result in results]
 
     def measure(self, candidate: Candidate, split: str) -> Measurement:
         started = time.perf_counter()
@@ -150,6 +159,17 @@ class ScoringEngine(ABC):
         scores = self._scored(lambda: score_all(self._objectives, runner, split))
         result = _result(scores, 0, time.perf_counter() - started)
         return Measurement(result, dict(result.examples or {}))
+
+    def _spread(self, scores: Scores, result: Result, split: str) -> Result:
+        """The result of a block with its examples at their places among all of the split."""
+        if result.examples is None:
+            return result
+        spread = {}
+        for objective in self._objectives:
+            places = scores.scored[objective.name].places
+            spread[objective.name] = np.full(objective.splits()[split], np.nan, np.float32)
+            spread[objective.name][slice(None) if places is None else places] = result.examples[objective.name]
+        return replace(result, examples=spread)
 
     def _untuned(self, merge: Untuned) -> Runner:
         # All on one device in one way, so that every untuned merge runs in the same program.
@@ -190,6 +210,12 @@ def _result(scores: Scores, index: int, seconds: float) -> Result:
     score = None if error is not None else _number(scores.scores[index])
     examples = None if score is None else {name: scored.examples[index] for name, scored in scores.scored.items()}
     return Result(score, float(scores.ties[index]), by_objective, seconds, error, examples)
+
+
+def _cost(objective: Objective) -> np.ndarray:
+    if isinstance(objective, PreparedObjective):
+        return objective.tokens("search")
+    return np.ones(objective.splits().get("search", 0), np.int64)
 
 
 def _number(value: float) -> float | None:

@@ -1,0 +1,92 @@
+"""Racing: who can no longer win need not be scored to the end.
+
+All candidates are scored on the same examples, block by block. After a block each is compared with a rival, example by
+example, and the probability that it would still be ahead on all examples is taken from Student's t:
+
+    P(ahead) = P(T > -g / s),   s^2 = sum over objectives of  w^2 v / n (1 - n / N)
+
+g: weighted mean of its scores minus the rival's on the n examples seen of N; v: variance of the differences, to which one
+of zero is added, for a few that are equal would else seem certain. The last factor is what sampling without replacement
+gives: the question is who leads on these N examples, and it has an answer once all are seen. With several objectives,
+whose examples are not paired with each other, variances are added and the degrees of freedom are Welch's.
+
+A race may err with probability 1 - confidence, once. Those with the smallest chances leave together as long as the sum of
+the chances of all that have left, in this block and before, stays below that: a clear loser costs nothing of it.
+Maron and Moore, Hoeffding races (1993), and Heidrich-Meisner and Igel, who race within CMA-ES (2009), use distribution-free
+bounds, which need several times the examples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+# Scores by objective: `[P, N]` of candidates, NaN where an example was not seen.
+Examples = Mapping[str, np.ndarray]
+
+
+def chances(gaps: Examples, sizes: Mapping[str, int], weights: Mapping[str, float]) -> np.ndarray:
+    """The probability that each candidate is ahead of its rival on all examples, float64 `[P]`.
+
+    gaps: what it scored more than the rival on the n examples seen, `[P, n]` an objective, at least one of each. sizes:
+    how many examples there are. weights: of the objectives. A candidate that never differed from its rival has 1.
+    """
+    mean, variance, spread = 0.0, 0.0, 0.0
+    for name, gap in gaps.items():
+        seen = gap.shape[1]
+        padded = np.concatenate([gap, np.zeros((len(gap), 1))], axis=1, dtype=np.float64)
+        part = weights[name] ** 2 * padded.var(axis=1, ddof=1) / seen * (1 - seen / sizes[name])
+        mean = mean + weights[name] * gap.mean(axis=1, dtype=np.float64)
+        variance, spread = variance + part, spread + part**2 / max(seen - 1, 1)
+    mean, variance, spread = np.asarray(mean), np.asarray(variance), np.asarray(spread)
+    certain = variance <= 0
+    safe = np.where(certain, 1.0, variance)
+    freedom = np.where(certain, 1.0, safe**2 / np.where(certain, 1.0, spread))
+    return np.where(certain, (mean >= 0).astype(np.float64), stats.t.sf(-mean / np.sqrt(safe), freedom))
+
+
+@dataclass
+class Race:
+    """A race of P candidates. error: the probability with which it may send away one that would have won.
+
+    keep: how many places are raced for. champion: the scores of one that was there before, `[N]` an objective, whom a
+    winner must beat too; only where keep is 1.
+    running: bool `[P]`, who is still in it.
+    """
+
+    sizes: Mapping[str, int]
+    weights: Mapping[str, float]
+    error: float
+    running: np.ndarray
+    keep: int = 1
+    champion: Examples | None = None
+    spent: float = field(default=0.0, init=False)
+
+    def judge(self, examples: Examples) -> np.ndarray:
+        """Who leaves now: bool `[P]`. examples: what all who are running have seen, and the others have or not."""
+        leaves = np.zeros(len(self.running), bool)
+        places = np.flatnonzero(self.running)
+        if not len(places):
+            return leaves
+        seen = {name: np.isfinite(values[places[0]]) for name, values in examples.items()}
+        own = {name: values[places][:, seen[name]].astype(np.float64) for name, values in examples.items()}
+        means = np.sum([self.weights[name] * values.mean(axis=1) for name, values in own.items()], axis=0)
+        order = np.argsort(-means, kind="stable")
+        last = order[min(self.keep, len(order)) - 1]
+        chance = self._ahead(own, {name: values[last] for name, values in own.items()})
+        chance[order[: self.keep]] = 1.0  # they lead
+        if self.champion is not None and self.keep == 1:
+            rival = {name: values[seen[name]].astype(np.float64) for name, values in self.champion.items()}
+            chance = np.minimum(chance, self._ahead(own, rival))
+        ascending = np.argsort(chance, kind="stable")
+        total = self.spent + np.cumsum(chance[ascending])
+        count = int((total <= self.error).sum())
+        if count:
+            self.spent = float(total[count - 1])
+            leaves[places[ascending[:count]]] = True
+            self.running = self.running & ~leaves
+        return leaves
+
+    def _ahead(self, own: Examples, rival: Examples) -> np.ndarray:
+        return chances({name: values - rival[name] for name, values in own.items()}, self.sizes, self.weights)
