@@ -60,7 +60,8 @@ class Choice(PreparedObjective):
         places = starts[:-1] + rights
         ties = (sums / counts)[:, places].mean(axis=1)
         outputs = [[some[i] for some, i in zip(options, row, strict=True)] for row in chosen]
-        return Scored(right.astype(np.float32), ties.astype(np.float32), selection.texts, outputs, places=selection.places)
+        scores, ties = right.astype(np.float32), ties.astype(np.float32)
+        return Scored(scores, ties, selection.texts, outputs, places=selection.places)
 
     def _options(self, example: Example) -> list[str]:
         where = f"{self.config.name}.choices: {example.where}"

@@ -50,8 +50,10 @@ def best_so_far(generations: Sequence[Generation]) -> Curve:
     """A point where the best changes, and one at the end; empty where no candidate has a score."""
     x: list[int] = []
     best: list[float] = []
-    everything = scores(generations)
-    for position, score in enumerate(everything, 1):
+    everything = [result for generation in generations for result in generation.results]
+    for position, result in enumerate(everything, 1):
+        # Who left a race was scored on a few examples.
+        score = result.score if result.left is None else None
         if score is not None and (not best or score > best[-1]):
             x.append(position)
             best.append(score)

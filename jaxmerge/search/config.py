@@ -135,6 +135,43 @@ class Budget(Strict):
     hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
+class Evaluation(Strict):
+    """How much of the search data a candidate is scored on. The keys besides `kind` belong to one kind, which has
+    defaults for them.
+
+    racing: everyone is scored on `first` examples, then on `block` more at a time; who has no chance left to be one of
+    the best leaves, `keep` of a generation, or with 1 the best of the run. confidence: the probability that none was
+    sent away who would have been, in each generation.
+    """
+
+    kind: Literal["full", "racing"] = "full"
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
+    block: Count | None = None
+    first: Count | None = None
+    keep: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise ValueError(f"write {{kind: racing}}, not {data!r}")
+        kind = data.get("kind", "full")
+        return (EVALUATIONS.get(kind, {}) if isinstance(kind, str) else {}) | data
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> Self:
+        for key in type(self).model_fields:
+            if key != "kind" and key not in EVALUATIONS[self.kind] and getattr(self, key) is not None:
+                raise misfit(f"means nothing to kind '{self.kind}'; remove it", key)
+        return self
+
+
+EVALUATIONS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "racing": {"confidence": 0.95, "block": 16, "first": 32, "keep": 1},
+}
+
+
 class Search(Strict):
     """How the space is searched. generations: 100 where neither it nor a budget is given. pick: how the winner is
     taken from a front, for algorithms of several objectives; None: weights."""
@@ -149,6 +186,7 @@ class Search(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     baselines: list[Name] | None = None
     pick: Literal["weights", "knee"] | None = None
+    evaluation: Evaluation = Evaluation()
 
     @property
     def last_generation(self) -> int | None:

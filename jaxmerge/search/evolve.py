@@ -20,6 +20,8 @@ from jaxmerge.search.algorithms import Algorithm, RandomSearch, algorithm, choos
 from jaxmerge.search.baselines import Untuned, has_random_search, parents, untuned
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
 from jaxmerge.search.engine import Build, Engine
+from jaxmerge.search.evaluation import require_evaluable, scorer
+from jaxmerge.search.evaluation_report import examined
 from jaxmerge.search.examples import Examples
 from jaxmerge.search.finalists import Place, best_places, first_error
 from jaxmerge.search.finalists import choose as choose_finalist
@@ -170,6 +172,7 @@ def require_usable(config: EvolveConfig, engine: Engine) -> None:
     if "search" not in engine.splits:
         raise InputError("objectives: every objective needs data.search")
     untuned(config)
+    require_evaluable(config, engine)
     if config.search.start not in ("baseline", "center"):
         engine.start(config.folder / config.search.start)
 
@@ -280,9 +283,6 @@ class _Evolution:
         return self._searched(stage, history)
 
     def _searched(self, stage: Stage, history: History) -> list[Generation]:
-        def score(genomes: np.ndarray, generation: int) -> list[Any]:
-            return self.engine.evaluate(genomes, draw=generation if self.engine.sampled else None)
-
         def report(event: Progress) -> None:
             log.info(
                 "%s generation %d: best %s, mean %s, failed %d",
@@ -294,6 +294,7 @@ class _Evolution:
             )
             self.progress(event)
 
+        score = scorer(self.config, self.engine, history, stage.name)
         snapshots, examples = Snapshots(self.folder.state, stage.name), Examples(self.folder.examples / stage.name)
         found = search(stage, score, history, snapshots, report, examples)
         if not best_places(found, 1):
@@ -309,15 +310,17 @@ class _Evolution:
         control: Sequence[Generation],
         origin: str,
     ) -> None:
-        # Draws differ between generations, so that only the whole of the data compares finalists fairly.
-        whole = "search" if self.engine.sampled else None
+        # Draws differ between generations, and races end early: only the whole of the data compares finalists fairly.
+        cheap = self.config.search.evaluation.kind != "full"
+        whole = "search" if self.engine.sampled or cheap else None
         split = "validation" if "validation" in self.engine.splits else whole
         self.progress(Progress("validation", 0, None))
         fronts = fronts_of(self.config, self.engine, self.algorithm)
         front = fronts.of(found, measurements) if fronts else []
         rivals = fronts.of(control, measurements) if fronts else best_places(control)
         pick = fronts.choose if fronts else choose_finalist
-        best = pick(front or best_places(found), measurements, split)
+        finalists = front or best_places(found)
+        best = pick(finalists, measurements, split)
         rival = pick(rivals, measurements, split) if rivals else None
         if "test" in self.engine.splits:
             self._measure(measurements, "test", merges, "test")
@@ -326,6 +329,9 @@ class _Evolution:
         if fronts:
             self.progress(Progress("front", 0, None))
             summary |= fronts.summary(front, rivals, measurements, self.engine.splits)
+        if cheap:
+            summary["evaluation"] = examined(self.config, self.engine, measurements, found, finalists)
+            log.info("evaluation: %s", summary["evaluation"])
         recipe = self._recipe(best, summary)
         self.progress(Progress("export", 0, None))
         self.folder.write(self.folder.best, recipe)

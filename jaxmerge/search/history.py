@@ -199,7 +199,8 @@ def _clean(result: Result) -> Result:
     score = _finite(result.score)
     error = result.error or (None if score is not None else f"the score is {result.score}")
     tie = float(result.tie) if math.isfinite(result.tie) else math.nan
-    return replace(result, score=score, tie=tie, scores=scores, seconds=float(result.seconds), error=error, examples=None)
+    seconds = float(result.seconds)
+    return replace(result, score=score, tie=tie, scores=scores, seconds=seconds, error=error, examples=None)
 
 
 def _finite(value: float | None) -> float | None:

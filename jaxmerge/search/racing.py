@@ -5,15 +5,15 @@ example, and the probability that it would still be ahead on all examples is tak
 
     P(ahead) = P(T > -g / s),   s^2 = sum over objectives of  w^2 v / n (1 - n / N)
 
-g: weighted mean of its scores minus the rival's on the n examples seen of N; v: variance of the differences, to which one
-of zero is added, for a few that are equal would else seem certain. The last factor is what sampling without replacement
-gives: the question is who leads on these N examples, and it has an answer once all are seen. With several objectives,
-whose examples are not paired with each other, variances are added and the degrees of freedom are Welch's.
+g: weighted mean of its scores minus the rival's on the n examples seen of N; v: variance of the differences, to which
+one of zero is added, for a few that are equal would else seem certain. The last factor is what sampling without
+replacement gives: the question is who leads on these N examples, and it has an answer once all are seen. With several
+objectives, whose examples are not paired with each other, variances are added; the degrees of freedom are Welch's.
 
-A race may err with probability 1 - confidence, once. Those with the smallest chances leave together as long as the sum of
-the chances of all that have left, in this block and before, stays below that: a clear loser costs nothing of it.
-Maron and Moore, Hoeffding races (1993), and Heidrich-Meisner and Igel, who race within CMA-ES (2009), use distribution-free
-bounds, which need several times the examples.
+A race may err with probability 1 - confidence, once. Those with the smallest chances leave together as long as the sum
+of the chances of all that have left, in this block and before, stays below that: a clear loser costs nothing of it.
+Maron and Moore, Hoeffding races (1993), and Heidrich-Meisner and Igel, who race within CMA-ES (2009), use
+distribution-free bounds, which need several times the examples.
 """
 
 from collections.abc import Mapping
@@ -32,18 +32,19 @@ def chances(gaps: Examples, sizes: Mapping[str, int], weights: Mapping[str, floa
     gaps: what it scored more than the rival on the n examples seen, `[P, n]` an objective, at least one of each. sizes:
     how many examples there are. weights: of the objectives. A candidate that never differed from its rival has 1.
     """
-    mean, variance, spread = 0.0, 0.0, 0.0
+    count = len(next(iter(gaps.values())))
+    mean, variance, spread = np.zeros(count), np.zeros(count), np.zeros(count)
     for name, gap in gaps.items():
         seen = gap.shape[1]
-        padded = np.concatenate([gap, np.zeros((len(gap), 1))], axis=1, dtype=np.float64)
+        padded = np.concatenate([gap, np.zeros((count, 1))], axis=1, dtype=np.float64)
         part = weights[name] ** 2 * padded.var(axis=1, ddof=1) / seen * (1 - seen / sizes[name])
-        mean = mean + weights[name] * gap.mean(axis=1, dtype=np.float64)
-        variance, spread = variance + part, spread + part**2 / max(seen - 1, 1)
-    mean, variance, spread = np.asarray(mean), np.asarray(variance), np.asarray(spread)
-    certain = variance <= 0
-    safe = np.where(certain, 1.0, variance)
-    freedom = np.where(certain, 1.0, safe**2 / np.where(certain, 1.0, spread))
-    return np.where(certain, (mean >= 0).astype(np.float64), stats.t.sf(-mean / np.sqrt(safe), freedom))
+        mean += weights[name] * gap.mean(axis=1, dtype=np.float64)
+        variance += part
+        spread += part**2 / max(seen - 1, 1)
+    known = variance <= 0
+    variance, spread = np.where(known, 1.0, variance), np.where(known, 1.0, spread)
+    ahead = stats.t.sf(-mean / np.sqrt(variance), variance**2 / spread)
+    return np.asarray(np.where(known, np.where(mean >= 0, 1.0, 0.0), ahead), np.float64)
 
 
 @dataclass

@@ -16,8 +16,8 @@ WORST = -np.inf
 
 
 def columns(results: Sequence[Result]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores, as estimated where there is an estimate, and tie-breakers, float64 `[P]`; what failed or is not a number is
-    -inf."""
+    """Scores, as estimated where there is an estimate, and tie-breakers, float64 `[P]`; what failed or is not a number
+    is -inf."""
     values = [r.score if r.estimate is None or r.score is None else r.estimate for r in results]
     scores = np.array([WORST if value is None else value for value in values], np.float64)
     ties = np.array([r.tie for r in results], np.float64)

@@ -13,7 +13,8 @@ class Result:
     examples: float32 `[N]` an objective, higher is better, where the engine gives them; the history does not record
     them. Of a block of examples `[N]` is the whole split, with NaN for what is not in the block.
 
-    Only a cheap evaluation says more, and the history records it. Score and tie-breaker are then means over what was seen.
+    Only a cheap evaluation says more, and the history records it. Score and tie-breaker are then means over what was
+    seen.
     seen: float32 `[N]` an objective, the scores of the search data's examples, NaN for those not seen.
     left: after how many blocks the candidate left its race; None: it stayed.
     estimate: what the score on all examples is predicted to be; it decides instead of the score.

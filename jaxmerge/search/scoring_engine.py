@@ -1,8 +1,9 @@
 """What the engines of all spaces do alike: objectives, devices, and scores from runners."""
 
+import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ class ScoringEngine(ABC):
         self._objectives = build_objectives(
             config.objectives, Tokenizer.open(models.tokenizer), config.folder, models.config.vocab_size
         )
+        if config.search.evaluation.kind != "full":
+            _require_blocks(self._objectives)
         self._dtype = _dtype(config)
         self._mesh = population_mesh(None if config.runtime.mesh == "auto" else config.runtime.mesh.pop)
         self._chunk = CHUNK if config.runtime.chunk == "auto" else int(config.runtime.chunk)
@@ -189,6 +192,16 @@ class ScoringEngine(ABC):
             scores = score()
         self._compiles += compilations.count
         return scores
+
+
+def _require_blocks(objectives: Sequence[Objective]) -> None:
+    """Of the user's own kinds, those that a cheap evaluation cannot ask for a few examples are refused."""
+    for objective in objectives:
+        if "block" not in inspect.signature(objective.score).parameters:
+            raise InputError(
+                f"search.evaluation: '{objective.name}' cannot be scored on a few examples at a time; give its "
+                "score(runner, split, draw) the parameter block=None, or use kind full"
+            )
 
 
 def _dtype(config: EvolveConfig) -> np.dtype:
