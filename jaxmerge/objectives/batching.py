@@ -107,12 +107,12 @@ def draw(groups: list[np.ndarray], count: int, seed: Sequence[int]) -> np.ndarra
 
 
 def deal(
-    groups: list[np.ndarray], places: np.ndarray, count: int, seed: Sequence[int]
+    groups: list[np.ndarray], places: np.ndarray, count: int, seed: int
 ) -> tuple[list[np.ndarray], tuple[int, ...]]:
     """Places dealt to `count` blocks in a shuffled order, ascending in each, and the most that one block got of each
     group. Every block gets its share of every group, so that its examples are as hard as those of the others, and as
     many, to within one."""
-    rng = np.random.default_rng(list(seed))
+    rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(group[np.isin(group, places)]) for group in groups]
     order = np.concatenate(shuffled)
     return [np.sort(order[block::count]) for block in range(count)], tuple(-(-len(s) // count) for s in shuffled)

@@ -57,15 +57,15 @@ class Split:
         sampled = seed is not None and config.sample is not None and config.sample < len(self)
         if not sampled and block in self._kept:
             return self._kept[block]
-        name = zlib.crc32(config.name.encode())
         places = np.arange(len(self))
         if sampled:
             assert seed is not None and config.sample is not None
-            places = draw(self.groups, config.sample, (seed, name))
+            places = draw(self.groups, config.sample, (seed, zlib.crc32(config.name.encode())))
         if block is None:
             selection = Selection(self, places)
         else:
-            dealt, room = deal(self.groups, places, block.count, (block.seed, name))
+            # Objectives over the same examples get the same blocks, and share a runner's answers.
+            dealt, room = deal(self.groups, places, block.count, block.seed)
             selection = Selection(self, dealt[block.number], room)
         if not sampled:
             self._kept[block] = selection

@@ -16,6 +16,8 @@ def require_several(config: EvolveConfig, engine: Engine, algorithm: Algorithm, 
         raise InputError(f"search.pick: {name} searches for one best candidate; remove it, or use nsga2")
     if kind is None:
         return
+    if config.search.evaluation.kind != "full":
+        raise InputError(f"search.evaluation: {name} is told of every one of the {kind}; use kind full")
     if kind == "objectives":
         _require_a_trade(config)
     if kind == "examples" and engine.sampled:
