@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmerge.merging.card import Parent
+from jaxmerge.report import kinship
 from jaxmerge.report.build import build as build_report
-from jaxmerge.report.card import Parent, model_card, stated_license
+from jaxmerge.report.card import model_card
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.evolve import evolve as search
 from jaxmerge.search.progress import Report
@@ -36,13 +38,12 @@ def evolve(
 class _Publisher:
     """Implements `search.evolve.Publish`."""
 
+    def started(self, folder: Path, config: EvolveConfig, folders: Mapping[str, Path]) -> None:
+        kinship.record(folder, folders)
+
     def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
         references = dict(config.models) | ({BASE: config.base} if config.base is not None else {})
-        parents = [
-            # A path says nothing to others, and too much.
-            Parent(name, Path(ref).name if Path(ref).is_absolute() else ref, stated_license(folders[name]))
-            for name, ref in references.items()
-        ]
+        parents = [Parent.of(name, ref, folders[name]) for name, ref in references.items()]
         title = f"{config.space.operator} of {', '.join(config.models)}, evolved"
         return model_card(
             title,

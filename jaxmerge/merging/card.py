@@ -1,6 +1,13 @@
-"""What tells where a merged model comes from: its model card and its recipe."""
+"""What tells where a merged model comes from: its model card and its recipe.
 
+The parts of a card that every merge has stand here: front matter, parents with their licenses, recipe.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jaxmerge
 from jaxmerge.documents import write_yaml
@@ -8,6 +15,93 @@ from jaxmerge.recipe.plan import Plan
 
 RECIPE = "mergekit_config.yml"
 CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A model that went into a merge.
+
+    model: its hub id, perhaps with `@revision`, or its folder's name where it is local.
+    name: what the run calls it, "" where it has no name of its own.
+    license: the identifier its own card states, None where it states none."""
+
+    name: str
+    model: str
+    license: str | None = None
+
+    @classmethod
+    def of(cls, name: str, reference: str, folder: Path) -> "Parent":
+        """reference: as a recipe or a config names it. folder: its files."""
+        # A path says nothing to others, and too much.
+        return cls(name, Path(reference).name if Path(reference).is_absolute() else reference, stated_license(folder))
+
+
+def stated_license(folder: Path) -> str | None:
+    """The license in the front matter of a checkpoint's own README.md, or None where it states none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        text = (folder / CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if not text.startswith("---\n") or "\n---" not in text[4:]:
+        return None
+    try:
+        matter = YAML(typ="safe", pure=True).load(text[4 : text.index("\n---", 4) + 1])
+    except YAMLError:
+        return None
+    # A card that cannot be read states no license; the merge itself does not depend on it.
+    stated = matter.get("license") if isinstance(matter, dict) else None
+    return stated if isinstance(stated, str) else None
+
+
+def front_matter(parents: Sequence[Parent]) -> str:
+    """What the Hugging Face hub reads."""
+    from ruamel.yaml import YAML
+
+    licenses = {p.license for p in parents}
+    matter: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": list(dict.fromkeys(p.model.partition("@")[0] for p in parents)),
+        "base_model_relation": "merge",
+        "tags": ["merge", "jaxmerge"],
+    }
+    if licenses and licenses != {None}:
+        # Parents that differ need a person to decide; `other` is what the Hub calls that.
+        matter["license"] = licenses.pop() if len(licenses) == 1 else "other"
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump(matter, stream)
+    return f"---\n{stream.getvalue()}---"
+
+
+def parents_section(parents: Sequence[Parent]) -> str:
+    """The models that went in, each with its license."""
+    lines = (
+        f"- {line(p.name) + ': ' if p.name else ''}`{p.model}`, "
+        f"license: {p.license or 'not known here, see its own card'}"
+        for p in parents
+    )
+    return "## Parents\n\n" + "\n".join(lines)
+
+
+def recipe_section(recipe: str) -> str:
+    """The recipe as it is written, in a fence that its content cannot close."""
+    fence = "```"
+    while fence in recipe:
+        fence += "`"
+    return (
+        f"## Recipe\n\n{fence}yaml\n{recipe.rstrip()}\n{fence}\n\n"
+        "`jaxmerge merge` makes this model again from the recipe, bit for bit."
+    )
+
+
+def line(text: str) -> str:
+    """Free text that stays within its line or its cell."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def recipe_text(plan: Plan) -> str:
@@ -22,26 +116,15 @@ def recipe_text(plan: Plan) -> str:
 
 
 def model_card(plan: Plan, recipe: str) -> str:
-    """Markdown with the front matter of the Hugging Face hub."""
-    sources = "\n".join(f"- `{reference}`" for reference in plan.references)
-    return f"""---
-library_name: transformers
-tags:
-- merge
-- jaxmerge
----
-# A merge by {plan.operator.name}
-
-{plan.operator.summary} Made by jaxmerge {jaxmerge.__version__} with seed {plan.seed} from
-
-{sources}
-
-## Recipe
-
-```yaml
-{recipe.rstrip()}
-```
-"""
+    """The card of a single merge."""
+    parents = [
+        Parent.of("", reference, model.folder)
+        for reference, model in zip(plan.references, plan.models, strict=True)
+    ]
+    made = f"Made by jaxmerge {jaxmerge.__version__} with seed {plan.seed}."
+    title = f"# A merge by {plan.operator.name}"
+    summary = f"{plan.operator.summary} {made}"
+    return "\n\n".join((front_matter(parents), title, summary, parents_section(parents), recipe_section(recipe))) + "\n"
 
 
 def write_card(plan: Plan, folder: Path) -> None:

@@ -99,14 +99,20 @@ def shared_tensors(checkpoints: Sequence[Checkpoint]) -> list[str]:
 
 
 def measure_deltas(
-    base: Checkpoint, models: Sequence[Checkpoint], progress: Callable[[int, int], None] | None = None
+    base: Checkpoint,
+    models: Sequence[Checkpoint],
+    progress: Callable[[int, int], None] | None = None,
+    blocks_of_each: int | None = None,
 ) -> dict[str, Moments]:
-    """Moments by group. CheckpointError where a tensor has NaN or infinite values."""
+    """Moments by group. CheckpointError where a tensor has NaN or infinite values.
+
+    blocks_of_each: of a larger tensor only as many blocks of rows (about a million elements each), evenly spread.
+    """
     groups: dict[str, Moments] = {}
     names = shared_tensors([base, *models])
     for done, name in enumerate(names, 1):
         group = group_of(name)
-        for blocks in _blocks([base, *models], name):
+        for blocks in _blocks([base, *models], name, blocks_of_each):
             moments = Moments.of(blocks[0], blocks[1:] - blocks[0])
             groups[group] = groups.get(group, Moments.zero(len(models))) + moments
         if progress:
@@ -114,12 +120,15 @@ def measure_deltas(
     return groups
 
 
-def _blocks(checkpoints: list[Checkpoint], name: str) -> Any:
-    """The tensor of all checkpoints by blocks of rows, float64 `[1 + K, n]`."""
+def _blocks(checkpoints: list[Checkpoint], name: str, most: int | None) -> Any:
+    """The tensor of all checkpoints by blocks of rows, at most `most` of them: float64 `[1 + K, n]`."""
     shape = checkpoints[0].tensors[name].shape
     rows = shape[0] if shape else 1
     step = max(1, BLOCK // max(1, math.prod(shape[1:])))
-    for start in range(0, rows, step):
+    starts = range(0, rows, step)
+    if most is not None and len(starts) > most:
+        starts = starts[:: -(-len(starts) // most)]
+    for start in starts:
         parts = []
         for checkpoint in checkpoints:
             part = checkpoint.read_rows(name, start, start + step) if shape else checkpoint.read(name)

@@ -5,7 +5,7 @@ scores.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from jaxmerge.objectives.interface import Block
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.result import Result
+from jaxmerge.search.texts import Texts
 
 # A genome, float32 `[d]` in the unit box, or an untuned merge.
 Candidate = np.ndarray | Untuned
@@ -25,10 +26,12 @@ class Measurement:
     """A candidate scored on every example of a split.
 
     examples: float32 `[N]` an objective, higher is better; empty where the candidate failed.
+    texts: what stood in those examples, by objective; those without texts are left out.
     """
 
     result: Result
     examples: dict[str, np.ndarray]
+    texts: dict[str, Texts] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -43,7 +43,11 @@ log = logging.getLogger("jaxmerge")
 
 
 class Publish(Protocol):
-    """What is made of a finished run for people to read."""
+    """What is made of a run for people to read."""
+
+    def started(self, folder: Path, config: EvolveConfig, folders: Mapping[str, Path]) -> None:
+        """Keep what the report will need of the models. folder: the run's. folders: of the models."""
+        ...
 
     def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
         """The text of the model's README.md. config: resolved. folders: of the models. recipe: best.yaml's text."""
@@ -205,6 +209,8 @@ class _Evolution:
             return
         self.progress(Progress("loading", 0, None))
         self.engine.load()
+        if self.publish:
+            self.publish.started(self.folder.path, self.config, self.engine.folders)
         measurements = Measurements(self.folder.measurements, self.engine, _context(self.engine))
         merges = (*parents(self.config), *untuned(self.config))
         self._measure(measurements, "baselines", merges)

@@ -7,6 +7,7 @@ a line that is only half there, and a generation that is not complete, are dropp
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ class History:
     _hash: Any = field(default_factory=xxhash.xxh3_64)
     _hashes: dict[str, Any] = field(default_factory=dict)
     _marks: set[tuple[int, str]] = field(default_factory=set)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def read(cls, file: Path, population: int, others: Mapping[str, int] | None = None) -> "History":
@@ -109,7 +111,7 @@ class History:
 
     def count(self, stage: str) -> int:
         """How many generations a stage has."""
-        return sum(generation.stage == stage for generation in self.generations)
+        return self._counts[stage]
 
     def seconds(self, stage: str) -> float:
         """Evaluation time of a stage so far, of all processes that ever worked on it."""
@@ -135,6 +137,7 @@ class History:
 
     def _keep(self, generation: Generation, raw: bytes) -> None:
         self.generations.append(generation)
+        self._counts[generation.stage] += 1
         self.length += len(raw)
         self._hash.update(raw)
         self._hashes.setdefault(generation.stage, xxhash.xxh3_64()).update(raw)

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Measurements:
         A candidate that `scores` has scored on the split comes without examples."""
         if (name, split) not in self._known:
             measured = self.engine.measure(candidate, split)
-            self._keep(name, split, Measurement(clean([measured.result])[0], measured.examples))
+            self._keep(name, split, replace(measured, result=clean([measured.result])[0]))
         return self._known[name, split]
 
     def scores(self, genomes: Mapping[str, np.ndarray], split: str) -> list[Result]:
@@ -59,12 +59,16 @@ class Measurements:
         return (name, split) in self._known
 
     @property
-    def seconds(self) -> float:
-        return sum(measurement.result.seconds for measurement in self._known.values())
+    def seconds(self) -> dict[str, float]:
+        """By split."""
+        spent: dict[str, float] = {}
+        for (_, split), measurement in self._known.items():
+            spent[split] = spent.get(split, 0.0) + measurement.result.seconds
+        return spent
 
     def _keep(self, name: str, split: str, measured: Measurement) -> None:
         self._append(name, split, measured)
-        self._known[name, split] = measured
+        self._known[name, split] = replace(measured, texts={})  # for the record only
 
     def _append(self, name: str, split: str, measured: Measurement) -> None:
         result = measured.result
@@ -79,6 +83,9 @@ class Measurements:
             "error": result.error,
             "examples": {name: np.asarray(v, np.float64).tolist() for name, v in measured.examples.items()},
         }
+        if split == "test":
+            # The report shows some of them side by side, when the models may be gone.
+            record["texts"] = {name: texts.record() for name, texts in measured.texts.items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with full_disk_named(self.file.parent), self.file.open("ab") as file:
             # A new line first: the one before may have been cut short.

@@ -28,6 +28,7 @@ from jaxmerge.search.engine import Candidate, Measurement
 from jaxmerge.search.merger import Merger
 from jaxmerge.search.result import Result
 from jaxmerge.search.sources import Models
+from jaxmerge.search.texts import texts_of
 from jaxmerge.tokens.tokenizer import Tokenizer
 
 # Candidates at once on a device where the config does not say: mapped one after another. On a busy CPU, with the
@@ -161,7 +162,10 @@ class ScoringEngine(ABC):
         runner = self._untuned(candidate) if isinstance(candidate, Untuned) else self._candidates(candidate[None])
         scores = self._scored(lambda: score_all(self._objectives, runner, split))
         result = _result(scores, 0, time.perf_counter() - started)
-        return Measurement(result, dict(result.examples or {}))
+        if result.score is None:
+            return Measurement(result, {})
+        texts = {o.name: texts for o in self._objectives if (texts := texts_of(o, split, scores.scored[o.name]))}
+        return Measurement(result, dict(result.examples or {}), texts)
 
     def _spread(self, scores: Scores, result: Result, split: str) -> Result:
         """The result of a block with its examples at their places among all of the split."""

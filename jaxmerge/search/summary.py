@@ -30,6 +30,15 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
         baselines[RANDOM_SEARCH] = row | {"candidates": history.candidates(RANDOM_SEARCH)}
     stage = config.stage
     candidates, seconds = history.candidates(stage), history.seconds(stage)
+    spent = measurements.seconds
+    by_stage = {
+        "baselines": spent.get("search", 0.0),
+        **{name: history.seconds(name) for name in config.earlier},
+        stage: seconds,
+        RANDOM_SEARCH: history.seconds(RANDOM_SEARCH),
+        "validation": spent.get("validation", 0.0),
+        "test": spent.get("test", 0.0),
+    }
     return {
         "best_score": evolved["search_score"],
         "validation_score": verdict.validation(),
@@ -42,13 +51,15 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
         "start": origin,
         "baselines": baselines,
         "comparison": verdict.comparison(tested),
+        "comparisons": verdict.comparisons(tested),
         "candidates": candidates,
         "stages": {
             name: {"candidates": history.candidates(name), "seconds": history.seconds(name)} for name in config.earlier
         },
         "failed": sum(r.score is None for g in history.stage(stage) for r in g.results),
         "candidates_per_second": candidates / seconds if seconds > 0 else None,
-        "seconds": seconds + history.seconds(RANDOM_SEARCH) + measurements.seconds,
+        "seconds": sum(by_stage.values()),
+        "seconds_by_stage": by_stage,
         "compiles": verdict.engine.compiles,
         "seed": config.search.seed,
         "versions": _versions(),

@@ -58,6 +58,19 @@ class Verdict:
 
     def comparison(self, tested: Mapping[str, Measurement | None]) -> dict[str, Any] | None:
         """The winner against the baseline that is best on the test, paired by example."""
+        return self._against(tested)
+
+    def comparisons(self, tested: Mapping[str, Measurement | None]) -> dict[str, dict[str, Any] | None]:
+        """The same against the best parent, the best untuned merge and random search, each for itself."""
+        alone = {merge.name for merge in self.merges if merge.operator is None}
+        kinds = {
+            "parent": alone,
+            "untuned": {merge.name for merge in self.merges} - alone,
+            RANDOM_SEARCH: {RANDOM_SEARCH},
+        }
+        return {kind: self._against({n: m for n, m in tested.items() if n in names}) for kind, names in kinds.items()}
+
+    def _against(self, tested: Mapping[str, Measurement | None]) -> dict[str, Any] | None:
         own = self.test(self.best.name, self.best.genome)
         scores = {name: m.result.score for name, m in tested.items() if m is not None and m.result.score is not None}
         if own is None or not scores:

@@ -3,7 +3,8 @@
 import pytest
 from ruamel.yaml import YAML
 
-from jaxmerge.report.card import Parent, model_card, stated_license
+from jaxmerge.merging.card import Parent, stated_license
+from jaxmerge.report.card import model_card
 
 
 def _card(config, summary, parents, recipe="merge_method: dare_ties\n"):
