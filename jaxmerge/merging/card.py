@@ -118,8 +118,7 @@ def recipe_text(plan: Plan) -> str:
 def model_card(plan: Plan, recipe: str) -> str:
     """The card of a single merge."""
     parents = [
-        Parent.of("", reference, model.folder)
-        for reference, model in zip(plan.references, plan.models, strict=True)
+        Parent.of("", reference, model.folder) for reference, model in zip(plan.references, plan.models, strict=True)
     ]
     made = f"Made by jaxmerge {jaxmerge.__version__} with seed {plan.seed}."
     title = f"# A merge by {plan.operator.name}"

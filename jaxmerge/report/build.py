@@ -1,17 +1,13 @@
 """`report.html`: one self-contained page about a run, its answer first."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxmerge.report import charts, curves
+from jaxmerge.report import charts, cost, curves, examples, front, genomes, kinship, recipes
 from jaxmerge.report.run_data import RunData, read_run
 from jaxmerge.report.scale import Scale
-from jaxmerge.report.standings import KINDS, TITLES, comparison_of, standings, verdict
+from jaxmerge.report.standings import KINDS, TITLES, Gain, Standing, comparison_of, gains, standings, verdict
 from jaxmerge.search.history import Generation
-
-# Each chart that fills the page's width is drawn for a screen and for a phone; CSS shows one of them.
-_WIDTHS = {"wide": 704, "narrow": 340}
 
 
 def build(run_folder: Path) -> Path:
@@ -28,7 +24,7 @@ def build(run_folder: Path) -> Path:
 
 
 def render(run: RunData) -> str:
-    """The page as HTML. Everything that comes from the run is escaped."""
+    """The page as HTML, of a run that is finished or goes on. Everything that comes from the run is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -43,41 +39,45 @@ def render(run: RunData) -> str:
 
 def _content(run: RunData) -> dict[str, Any]:
     scale = Scale.of(run.config)
-    searched, control = curves.searched(run.history), curves.random_search(run.history)
-    rows = standings(run.summary, run.config) if run.summary is not None else ()
-    comparison = comparison_of(run.summary) if run.summary is not None else None
-    gain, certainty = verdict(run.summary, scale) if run.summary is not None else _so_far(searched, scale)
-    best, control_best = curves.best_so_far(searched), curves.best_so_far(control)
-    untuned = [row.search for row in rows if row.kind in ("parent", "untuned") and row.search is not None]
-    baseline = max(untuned, default=None)
+    searched = curves.searched(run.history)
+    summary = run.summary
+    rows = standings(summary, run.config) if summary is not None else ()
+    comparison = comparison_of(summary) if summary is not None else None
+    gain, certainty = verdict(summary, scale) if summary is not None else _so_far(searched, scale)
     return {
         "title": run.folder.resolve().name,
-        "running": run.summary is None,
+        "running": summary is None,
         "gain": gain,
         "certainty": certainty,
         "significant": comparison is not None and comparison.significant and comparison.difference > 0,
+        "gains": _gains(gains(summary), scale) if summary is not None else [],
         "titles": TITLES,
-        "sections": [(kind, members) for kind in KINDS if (members := [row for row in rows if row.kind == kind])],
+        "sections": _results(rows, scale),
+        "tested": any(row.test is not None for row in rows),
         "scale": scale,
-        "has_random": bool(len(control_best.x)),
-        "has_baseline": baseline is not None,
-        "curve": _both_widths(
-            lambda width, name: charts.search_curve(
-                best, curves.spread(searched), control_best, baseline, scale, width, f"curve-{name}"
-            )
-        )
-        if len(best.x)
-        else None,
-        "scores": _both_widths(lambda width, name: charts.scores(rows, scale, width, f"scores-{name}"))
-        if any(row.test is not None for row in rows)
-        else None,
+        "curve": _curve(run, searched, rows, scale),
         "recipe": _recipe(run),
+        "path": _path(run),
+        "parallel": _parallel(run, searched),
+        "shades": genomes.SHADES,
+        "front": _front(run, searched),
+        "kinship": kinship.read(run.folder),
+        "examples": examples.read(run.folder, run.config, summary),
+        "scales": _scales(run),
         "objectives": _objectives(run),
-        "cost": _cost(run),
-        "versions": _pairs((run.summary or {}).get("versions")),
+        "cost": cost.facts(run),
+        "stages": _stages(run),
+        "versions": [(str(name), cost.plain(value)) for name, value in ((summary or {}).get("versions") or {}).items()],
         "config_text": run.config_text,
         "recipe_text": run.recipe_text,
     }
+
+
+def _markup(svg: str) -> Any:
+    from markupsafe import Markup
+
+    # The pictures escape their own texts; this is markup, not text.
+    return Markup(svg)
 
 
 def _so_far(searched: list[Generation], scale: Scale) -> tuple[str, str]:
@@ -90,30 +90,118 @@ def _so_far(searched: list[Generation], scale: Scale) -> tuple[str, str]:
     return "Still running", f"Best search score so far: {scale.score(best)}, after {count}."
 
 
-def _both_widths(draw: Callable[[int, str], str]) -> dict[str, Any]:
-    from markupsafe import Markup
+def _gains(found: tuple[Gain, ...], scale: Scale) -> list[dict[str, Any]]:
+    """Each comparison with its picture, all on one axis."""
+    if not found:
+        return []
+    within = charts.extent([gain.comparison.interval for gain in found], zero=True)
+    return [
+        {
+            "title": gain.title,
+            "name": gain.comparison.baseline if gain.kind != "random" else "",
+            "difference": scale.difference(gain.comparison.difference),
+            "interval": scale.interval(gain.comparison.interval),
+            "words": gain.words,
+            "picture": _markup(
+                charts.strip(
+                    gain.comparison.difference,
+                    gain.comparison.interval,
+                    within,
+                    "evolved" if gain.words == "better" else "random" if gain.words == "worse" else "unsure",
+                    zero=True,
+                    bar=False,
+                    note=f"{scale.difference(gain.comparison.difference)} over {gain.comparison.baseline}",
+                )
+            ),
+        }
+        for gain in found
+    ]
 
-    # The charts escape their own texts; this is markup, not text.
-    return {name: Markup(draw(width, name)) for name, width in _WIDTHS.items()}
+
+def _results(rows: tuple[Standing, ...], scale: Scale) -> list[tuple[str, list[tuple[Standing, Any]]]]:
+    """The rows by kind, each with the picture of its test score where it has one."""
+    tested = [row.interval or (row.test, row.test) for row in rows if row.test is not None]
+    within = charts.extent(tested, zero=scale.share) if tested else (0.0, 1.0)
+
+    def drawn(row: Standing) -> Any:
+        if row.test is None:
+            return None
+        interval = row.interval or (row.test, row.test)
+        note = f"{row.name}: {scale.score(row.test)}"
+        return _markup(charts.strip(row.test, interval, within, row.kind, zero=False, bar=scale.share, note=note))
+
+    groups = [(kind, [(row, drawn(row)) for row in rows if row.kind == kind]) for kind in KINDS]
+    return [(kind, members) for kind, members in groups if members]
+
+
+def _curve(run: RunData, searched: list[Generation], rows: tuple[Standing, ...], scale: Scale) -> Any:
+    best, control = curves.best_so_far(searched), curves.best_so_far(curves.random_search(run.history))
+    if not len(best.x):
+        return None
+    untuned = [row.search for row in rows if row.kind in ("parent", "untuned") and row.search is not None]
+    baseline = max(untuned, default=None)
+    return {
+        "svg": _markup(charts.search_curve(best, curves.spread(searched), control, baseline, scale)),
+        "random": bool(len(control.x)),
+        "baseline": baseline is not None,
+    }
 
 
 def _recipe(run: RunData) -> dict[str, Any]:
     """maps: a picture for each parameter that varies. constants: the others, whose one value needs no picture."""
-    from markupsafe import Markup
-
     maps, constants = [], []
-    for i, (name, rows) in enumerate((run.recipe.parameters if run.recipe else {}).items()):
+    for name, rows in (run.recipe.parameters if run.recipe else {}).items():
         values = {value for row in rows for value in row}
         if len(values) == 1:
             constants.append((name, f"{values.pop():g}"))
         elif run.recipe and values:
-            maps.append((name, Markup(charts.recipe(run.recipe, name, f"recipe-{i}"))))
+            largest = max(map(abs, values))
+            maps.append((name, _markup(recipes.heat_map(run.recipe, name)), f"{largest:.3g}", min(values) < 0))
     return {"maps": maps, "constants": constants}
+
+
+def _path(run: RunData) -> dict[str, Any] | None:
+    if not run.path:
+        return None
+    models = list(dict.fromkeys(hop.model for hop in run.path))
+    scaled = any(hop.scale is not None for hop in run.path)
+    return {
+        "svg": _markup(recipes.path(run.path, models)),
+        "scales": _markup(recipes.path_scales(run.path, models)) if scaled else None,
+        "hops": len(run.path),
+        "models": [(name, place % recipes.MODEL_COLOURS) for place, name in enumerate(models)],
+    }
+
+
+def _parallel(run: RunData, searched: list[Generation]) -> dict[str, Any] | None:
+    found = genomes.Genomes.of(searched) if searched else None
+    if found is None:
+        return None
+    drawn = genomes.parallel(found, genomes.gene_names(run.config, run.recipe), run.best)
+    return {"svg": _markup(drawn.svg), "drawn": drawn, "winner": run.best is not None}
+
+
+def _front(run: RunData, searched: list[Generation]) -> dict[str, Any] | None:
+    found = front.front_of(run.summary, run.config)
+    if found is None:
+        return None
+    return {
+        "svg": _markup(front.picture(found, searched, _scales(run))),
+        "objectives": found.objectives,
+        "rows": front.rows(found),
+        "scales": _scales(run),
+        "count": len(found.points),
+    }
+
+
+def _scales(run: RunData) -> dict[str, Scale]:
+    """How each objective's own scores are written."""
+    return {str(o.get("name")): Scale.of({"objectives": [o]}) for o in run.config.get("objectives") or []}
 
 
 def _objectives(run: RunData) -> list[dict[str, Any]]:
     """name, kind, metric, weight and files of each, and the evolved merge's test score where there are several."""
-    several = len(run.config.get("objectives") or []) > 1
+    several, scales = len(run.config.get("objectives") or []) > 1, _scales(run)
     tested = (run.summary or {}).get("objectives") or {}
     return [
         {
@@ -121,56 +209,15 @@ def _objectives(run: RunData) -> list[dict[str, Any]]:
             "kind": objective.get("kind", ""),
             "metric": objective.get("metric"),
             "weight": objective.get("weight", 1) if several else None,
-            "test": Scale.of({"objectives": [objective]}).score(tested.get(objective.get("name"))) if several else None,
+            "test": scales[str(objective.get("name"))].score(tested.get(objective.get("name"))) if several else None,
             "files": {split: Path(str(file)).name for split, file in (objective.get("data") or {}).items()},
         }
         for objective in run.config.get("objectives") or []
     ]
 
 
-def _cost(run: RunData) -> list[tuple[str, str]]:
-    summary = run.summary or {}
-    scores = curves.scores(curves.searched(run.history))
-    failed = scores.count(None)
-    spent = sum(result.seconds for generation in run.history for result in generation.results)
-    facts = {
-        "candidates": f"{summary.get('candidates', len(scores))}",
-        "failed": f"{failed}" if failed else None,
-        "time": _duration(summary.get("seconds", spent)),
-        "candidates per second": _rate(summary.get("candidates_per_second")),
-        "compilations": summary.get("compiles"),
-        "devices": _plain(summary.get("devices")),
-        "started from": summary.get("start"),
-        "chosen on": summary.get("chosen_on"),
-        "seed": summary.get("seed", (run.config.get("search") or {}).get("seed")),
-    }
-    return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
-
-
-def _duration(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _rate(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3g}"
-
-
-def _plain(value: Any) -> str:
-    """A summary's value, of whatever shape, in one line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        texts = [_plain(item) for item in value]
-        counts = {text: texts.count(text) for text in texts}
-        return ", ".join(text if count == 1 else f"{count} × {text}" for text, count in counts.items())
-    return "" if value is None else str(value)
-
-
-def _pairs(value: Any) -> list[tuple[str, str]]:
-    return [(str(name), _plain(item)) for name, item in value.items()] if isinstance(value, dict) else []
+def _stages(run: RunData) -> list[tuple[str, str | None, float]]:
+    """Name, time and share of each stage."""
+    found = cost.stages(run)
+    total = sum(seconds for _, seconds in found)
+    return [(name, cost.duration(seconds), seconds / total) for name, seconds in found]

@@ -1,144 +1,87 @@
-"""The report's pictures: search curve, recipe, scores. Each is drawn at a given width in CSS pixels."""
+"""The pictures of the answer and of the search: gains, scores, and the course of the search."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
-from unicodedata import east_asian_width
 
 from jaxmerge.report.curves import Curve, Spread
-from jaxmerge.report.run_data import RecipeTable
-from jaxmerge.report.scale import Scale
-from jaxmerge.report.standings import Standing
-from jaxmerge.report.svg import COLOURS, figure, inline
-
-_FONT = 12
-# The mean width of a letter of DejaVu Sans, in font sizes; most other fonts are narrower.
-_LETTER = 0.62
+from jaxmerge.report.scale import Interval, Scale
+from jaxmerge.report.svg import Frame, number, percent, tag, text, ticks, title
 
 
-def search_curve(
-    best: Curve, population: Spread, control: Curve, baseline: float | None, scale: Scale, width: int, name: str
-) -> str:
-    """Best so far and the population's spread over the candidates evaluated; random search and the best
-    untuned merge (a level) for comparison."""
-    left, right, top, bottom, height = 52, 20, 12, 44, 300
-    with figure(width, height) as drawing:
-        axes = _axes(drawing, left, right, top, bottom)
-        if len(population.x):
-            axes.fill_between(
-                population.x, population.low, population.high, color=COLOURS["evolved"], alpha=0.16, linewidth=0
-            )
-            axes.plot(population.x, population.middle, color=COLOURS["evolved"], linewidth=1.2, alpha=0.6)
-        if baseline is not None:
-            axes.axhline(baseline, color=COLOURS["untuned"], linewidth=1.5, linestyle=(0, (1, 2.5)))
-        if len(control.x):
-            axes.step(
-                control.x, control.best, where="post", color=COLOURS["random"], linewidth=2, linestyle=(0, (5, 2))
-            )
-        if len(best.x):
-            axes.step(best.x, best.best, where="post", color=COLOURS["evolved"], linewidth=2.4)
-        axes.set_xlim(0, max([1, *best.x[-1:], *control.x[-1:]]))
-        axes.margins(y=0.06)
-        axes.set_xlabel("candidates evaluated", fontsize=_FONT)
-        axes.yaxis.grid(True)
-        axes.set_axisbelow(True)
-        axes.spines["left"].set_visible(False)
-        axes.locator_params(axis="y", nbins=6)
-        axes.locator_params(axis="x", nbins=4 if width < 500 else 8, integer=True)
-        if scale.share:
-            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%".replace("-", "−"))
-        return inline(drawing, name, "Search score over the candidates evaluated")
+def search_curve(best: Curve, population: Spread, control: Curve, baseline: float | None, scale: Scale) -> str:
+    """Best so far and the population's spread over the candidates evaluated; random search and the best untuned
+    merge (a level) for comparison."""
+    values = [float(v) for v in (*population.low, *population.high, *best.best, *control.best)]
+    values += [] if baseline is None else [baseline]
+    low, high = min(values), max(values)
+    room = 0.08 * (high - low) or 0.01
+    low = low - room if low < 0 or not scale.share else max(0.0, low - room)
+    last = max([1.0, *(float(x) for x in (*best.x[-1:], *control.x[-1:]))])
+    frame = Frame((0.0, last), (low, high + room), 300)
+    marks = ticks(low, high + room, 6)
+    for value in marks:
+        frame.rule(value, axis_label(value, marks, scale))
+    for value in ticks(0, last, 5):
+        frame.mark(value, f"{value:,.0f}".replace(",", " "))
+    if len(population.x):
+        frame.band(population.x, population.low, population.high, "band evolved")
+        frame.line(population.x, population.middle, "evolved thin")
+    labels = []
+    if baseline is not None:
+        frame.line((0, last), (baseline, baseline), "untuned dotted")
+        labels.append((baseline, f"best untuned {scale.score(baseline)}", "untuned"))
+    if len(control.x):
+        frame.line(control.x, control.best, "random dashed", steps=True)
+        labels.append((float(control.best[-1]), f"random search {scale.score(float(control.best[-1]))}", "random"))
+    if len(best.x):
+        frame.line(best.x, best.best, "evolved thick", steps=True)
+        labels.append((float(best.best[-1]), f"evolved {scale.score(float(best.best[-1]))}", "evolved strong"))
+    frame.labels_at_the_end(labels)
+    return frame.svg("Search score over the candidates evaluated", below=26)
 
 
-def scores(rows: Sequence[Standing], scale: Scale, width: int, name: str) -> str:
-    """The test scores with their 95% intervals: bars from 0 for shares, else points. Rows without one are left out."""
-    tested = [row for row in rows if row.test is not None]
-    row_height, left, right, top, bottom = 46, 12, 18, 8, 30
-    height = row_height * len(tested) + top + bottom
-    with figure(width, height) as drawing:
-        axes = _axes(drawing, left, right, top, bottom)
-        for place, row in enumerate(tested):
-            colour = COLOURS[row.kind]
-            assert row.test is not None
-            if scale.share:
-                axes.barh(place, row.test, height=0.34, color=colour)
-            else:
-                axes.plot([row.test], [place], marker="o", markersize=8, color=colour, zorder=3)
-            if row.interval is not None:
-                axes.hlines(place, *row.interval, color=COLOURS["ink"], linewidth=1.4)
-                axes.vlines(row.interval, place - 0.1, place + 0.1, color=COLOURS["ink"], linewidth=1.4)
-            # The name stands above its bar, so that a long one needs no margin.
-            axes.annotate(
-                f"{_short(row.name, int((width - 90) / (_FONT * _LETTER)))} · {scale.score(row.test)}",
-                xy=(0, place - 0.3),
-                xycoords=("axes fraction", "data"),
-                verticalalignment="bottom",
-                fontsize=_FONT,
-                fontweight="bold" if row.kind == "evolved" else "normal",
-            )
-        axes.set_ylim(len(tested) - 0.5, -0.75)
-        if scale.share:
-            axes.set_xlim(left=0)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
-        axes.margins(x=0.04)
-        axes.locator_params(axis="x", nbins=4 if width < 500 else 8)
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
-        axes.xaxis.grid(True)
-        axes.set_axisbelow(True)
-        return inline(drawing, name, "Test scores with 95% intervals")
+def axis_label(value: float, marks: Sequence[float], scale: Scale) -> str:
+    """A tick's label with as many decimals as its neighbours need."""
+    if scale.share:
+        return f"{100 * value:.4g}%".replace("-", "−")
+    step = abs(marks[1] - marks[0]) if len(marks) > 1 else 1.0
+    decimals = next((n for n in range(6) if abs(step * 10**n - round(step * 10**n)) < 1e-6), 6)
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
-def recipe(table: RecipeTable, parameter: str, name: str) -> str:
-    """One parameter as a heat map, groups down and experts across, with the numbers in the cells."""
-    rows = table.parameters[parameter]
-    columns = table.experts if len(rows[0]) == len(table.experts) else ("all",) * len(rows[0])
-    largest = max((abs(v) for row in rows for v in row if math.isfinite(v)), default=0) or 1
-    groups = [_short(group, 20) for group in table.groups]
-    heading = [_short(column, 10) for column in columns]
-    label = max(map(_width, groups)) + 12
-    cell = max(54, *(_width(text) + 8 for text in heading))
-    row_height, top = 26, 26
-    width, height = math.ceil(label + cell * len(columns)), top + row_height * len(rows)
-    with figure(width, height) as drawing:
-        axes = drawing.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        axes.set_xlim(0, width)
-        axes.set_ylim(height, 0)
-        for k, text in enumerate(heading):
-            axes.text(label + (k + 0.5) * cell, top / 2, text, color=COLOURS["quiet"], ha="center", va="center")
-        for g, (group, row) in enumerate(zip(groups, rows, strict=True)):
-            middle = top + (g + 0.5) * row_height
-            axes.text(label - 10, middle, group, color=COLOURS["quiet"], ha="right", va="center")
-            for k, value in enumerate(row):
-                _cell(axes, label + k * cell, top + g * row_height, cell, row_height, value, largest)
-        return inline(drawing, name, f"{parameter} by group and expert")
+def extent(intervals: Sequence[Interval], *, zero: bool) -> Interval:
+    """What a row of strips has to show, with a little room. zero: whether 0 must be in it."""
+    low, high = min(i[0] for i in intervals), max(i[1] for i in intervals)
+    if zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    room = 0.04 * (high - low) or 0.01
+    return low - (room if low < 0 or not zero else 0), high + room
 
 
-def _axes(drawing: Any, left: float, right: float, top: float, bottom: float) -> Any:
-    """Axes within these margins, in pixels."""
-    width, height = (float(side) * 72 for side in drawing.get_size_inches())
-    return drawing.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
+def strip(value: float, interval: Interval, within: Interval, class_: str, *, zero: bool, bar: bool, note: str) -> str:
+    """One score or difference with its interval on a line of its own. bar: drawn from 0."""
+    height, middle = 22, 11.0
+    frame = Frame(within, (0, 1), height)
+    at = {name: frame.across(v) for name, v in (("low", interval[0]), ("high", interval[1]), ("value", value))}
+    if bar:
+        start, end = sorted((frame.across(0.0), at["value"]))
+        frame.add_behind(
+            tag("rect", x=percent(start), width=percent(end - start), y="5", height="12", class_=f"bar {class_}")
+        )
+    if zero:
+        x = percent(frame.across(0.0))
+        frame.add_behind(tag("line", x1=x, x2=x, y1="0", y2=height, class_="zero"))
+    whisker = "whisker" if bar else f"whisker {class_}"
+    frame.add(tag("line", x1=percent(at["low"]), x2=percent(at["high"]), y1=middle, y2=middle, class_=whisker))
+    for end_ in (at["low"], at["high"]):
+        frame.add(tag("line", x1=percent(end_), x2=percent(end_), y1="7", y2="15", class_=whisker))
+    if not bar:
+        frame.add(tag("circle", title(note), cx=percent(at["value"]), cy=middle, r="5", class_=f"dot {class_}"))
+    return frame.svg(note)
 
 
-def _cell(axes: Any, x: float, y: float, width: float, height: float, value: float, largest: float) -> None:
-    from matplotlib.patches import Rectangle
-
-    # Strength by opacity keeps the number readable on either background.
-    strength = 0.72 * min(abs(value) / largest, 1) if math.isfinite(value) else 0
-    colour = COLOURS["more" if value >= 0 else "less"]
-    axes.add_patch(Rectangle((x + 1, y + 1), width - 2, height - 2, facecolor=colour, alpha=strength, linewidth=0))
-    axes.text(x + width / 2, y + height / 2, f"{value:.2f}".replace("-", "−"), ha="center", va="center")
-
-
-def _width(text: str) -> float:
-    """About how wide the text is, in pixels; East Asian letters are square."""
-    return sum(_FONT * (1 if east_asian_width(letter) in "WF" else _LETTER) for letter in text)
-
-
-def _short(text: str, length: int) -> str:
-    """The text, its middle left out where it is longer."""
-    if len(text) <= length:
-        return text
-    half = (length - 1) // 2
-    return text[: length - 1 - half] + "…" + text[len(text) - half :]
+def labelled(content: str, x: float, y: float, class_: str, turned: int = 0) -> str:
+    """A text at percent across and pixels down; turned by degrees, it hangs down to the left of its place."""
+    if not turned:
+        return text(content, x=percent(x), y=y, class_=class_)
+    inner = text(content, transform=f"rotate({-turned})", class_=class_)
+    return tag("svg", inner, x=percent(x), y=number(y), width="1", height="1", overflow="visible")

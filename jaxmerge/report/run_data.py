@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
 from jaxmerge.search.folder import RunFolder
@@ -21,8 +23,18 @@ class RecipeTable:
 
 
 @dataclass(frozen=True)
+class Hop:
+    """One layer of a data flow. model: as the config names it. scale: of its input, None where it has none."""
+
+    model: str
+    layer: int
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
 class RunData:
     """folder: the run. summary: None while the run goes on.
+    path: the hops of a data flow; empty for other recipes.
     history: the generations that are complete, in the order they were written.
     config_text, recipe_text: config.yaml and best.yaml as written; "" where there is no best recipe yet."""
 
@@ -32,7 +44,17 @@ class RunData:
     history: tuple[Generation, ...]
     summary: dict[str, Any] | None
     recipe: RecipeTable | None
+    path: tuple[Hop, ...]
     recipe_text: str
+
+    @property
+    def best(self) -> np.ndarray | None:
+        """The winner's genome, None while there is none."""
+        place = (self.summary or {}).get("best") or {}
+        for generation in self.history:
+            if (generation.stage, generation.number) == (place.get("stage"), place.get("generation")):
+                return generation.genomes[place["index"]]
+        return None
 
 
 def read_run(folder: Path) -> RunData:
@@ -46,13 +68,15 @@ def read_run(folder: Path) -> RunData:
     if not isinstance(config.get("models"), dict) or not isinstance(population, int):
         raise InputError(f"{files.config}: is not the config of a run; name the OUT of jaxmerge evolve")
     recipe_text = _text(files.best) if files.best.exists() else ""
+    recipe = _yaml(files.best, recipe_text)
     return RunData(
         folder=folder,
         config=config,
         config_text=config_text,
         history=tuple(History.read(files.history, population, files.populations()).generations),
         summary=files.read_summary(),
-        recipe=recipe_table(_yaml(files.best, recipe_text)),
+        recipe=recipe_table(recipe),
+        path=data_flow(recipe, config),
         recipe_text=recipe_text,
     )
 
@@ -68,6 +92,27 @@ def recipe_table(recipe: Mapping[str, Any]) -> RecipeTable | None:
         if isinstance(rows, list) and len(rows) == len(groups):
             parameters[str(name)] = tuple(tuple(map(float, r if isinstance(r, list) else [r])) for r in rows)
     return RecipeTable(groups, tuple(str(expert) for expert in ours.get("experts") or ()), parameters)
+
+
+def data_flow(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[Hop, ...]:
+    """The path of a passthrough recipe whose slices are single layers, or nothing. The scales of hops stand under
+    `jaxmerge: {scales: [...]}`, for in mergekit's own parameters they are folded into several tensors."""
+    slices = recipe.get("slices")
+    if not isinstance(slices, list) or not slices:
+        return ()
+    names = {str(ref): name for name, ref in (config.get("models") or {}).items()}
+    hops = []
+    for part in slices:
+        sources = part.get("sources") if isinstance(part, Mapping) else None
+        if not isinstance(sources, list) or len(sources) != 1:
+            return ()
+        first, end = sources[0].get("layer_range") or (0, 0)
+        reference = str(sources[0].get("model"))
+        hops += [Hop(names.get(reference, Path(reference).name), layer) for layer in range(first, end)]
+    scales = (recipe.get("jaxmerge") or {}).get("scales")
+    if isinstance(scales, list) and len(scales) == len(hops):
+        hops = [Hop(hop.model, hop.layer, float(scale)) for hop, scale in zip(hops, scales, strict=True)]
+    return tuple(hops)
 
 
 def _text(file: Path) -> str:

@@ -81,7 +81,42 @@ def standings(summary: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[St
 
 def comparison_of(summary: Mapping[str, Any]) -> Comparison | None:
     """The summary's paired comparison with the best baseline, or None where no test was run."""
-    entry = summary.get("comparison") or {}
+    return _comparison(summary.get("comparison") or {})
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What was gained over the best of one kind. title: in words, such as `the best parent`."""
+
+    kind: Kind
+    title: str
+    comparison: Comparison
+
+    @property
+    def words(self) -> str:
+        """What the interval says, without a number."""
+        if not self.comparison.significant:
+            return "not significant"
+        return "better" if self.comparison.difference > 0 else "worse"
+
+
+def gains(summary: Mapping[str, Any]) -> tuple[Gain, ...]:
+    """The summary's paired comparisons with the best parent, the best untuned merge and random search."""
+    titles: dict[Kind, str] = {
+        "parent": "the best parent",
+        "untuned": "the best untuned merge",
+        "random": "random search at equal budget",
+    }
+    entries = summary.get("comparisons") or {}
+    found = []
+    for kind, title in titles.items():
+        comparison = _comparison(entries.get(RANDOM_SEARCH if kind == "random" else kind) or {})
+        if comparison is not None:
+            found.append(Gain(kind, title, comparison))
+    return tuple(found)
+
+
+def _comparison(entry: Mapping[str, Any]) -> Comparison | None:
     interval = as_interval(entry.get("interval"))
     if interval is None or entry.get("difference") is None:
         return None

@@ -136,3 +136,16 @@ def test_bad_input(make, tmp_path):
         inspect([str(tmp_path / "nowhere")])
     with pytest.raises(InputError, match="no models"):
         inspect([])
+
+
+def test_a_sample_of_blocks_reads_so_many_of_each_tensor(make, monkeypatch):
+    base, one, two = make("base"), make("one", 1), make("two", 2)
+    opened = [kinship.Checkpoint.open(Path(folder)) for folder in (base, one, two)]
+    monkeypatch.setattr(kinship, "BLOCK", 4)  # a row of the matrices
+    every = kinship.measure_deltas(opened[0], opened[1:])
+    some = kinship.measure_deltas(opened[0], opened[1:], blocks_of_each=3)
+    assert {group: moments.count for group, moments in every.items()}["embedding"] == 40
+    assert {group: moments.count for group, moments in some.items()}["embedding"] == 12
+    rows = (read(one)["embed.weight"] - read(base)["embed.weight"]).astype(np.float64)[[0, 4, 8]]
+    assert some["embedding"].products[0, 0] == pytest.approx(np.square(rows).sum(), rel=1e-5)
+    assert kinship.measure_deltas(opened[0], opened[1:], blocks_of_each=10)["embedding"].count == 40

@@ -60,6 +60,15 @@ def test_the_folder_holds_all_that_is_promised(config: Path, whole: Path) -> Non
     assert set(summary["comparison"]) == {"baseline", "difference", "interval"}
     strongest = max(row["test_score"] for row in summary["baselines"].values())
     assert summary["comparison"]["difference"] == pytest.approx(summary["test_score"] - strongest)
+    kinds = {"parent": ("one", "two", "base"), "untuned": ("uniform", "ties"), "random_search": ("random_search",)}
+    for kind, names in kinds.items():
+        found = summary["comparisons"][kind]
+        rival = summary["baselines"][found["baseline"]]["test_score"]
+        assert rival >= max(summary["baselines"][name]["test_score"] for name in names)
+        assert found["difference"] == pytest.approx(summary["test_score"] - rival)
+    stages = ["baselines", "parameter", "random_search", "validation", "test"]
+    assert list(summary["seconds_by_stage"]) == stages
+    assert summary["seconds"] == pytest.approx(sum(summary["seconds_by_stage"].values()))
     assert len(history(whole)) == 2 * 48
     assert [stage for stage in dict.fromkeys(r["stage"] for r in history(whole))] == ["parameter", "random_search"]
     assert summary["failed"] == sum(r["score"] is None for r in history(whole)[:48])

@@ -1,6 +1,7 @@
 """The loop over a history: log, replay, resume."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -178,3 +179,28 @@ def test_more_generations_go_on_where_the_last_run_ended(tmp_path: Path) -> None
     run(tmp_path / "b.jsonl", stage(generations=3), Quadratic())
     run(tmp_path / "b.jsonl", stage(generations=6), Quadratic())
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_reading_takes_time_in_proportion_to_the_generations(tmp_path: Path) -> None:
+    def steps(generations: int) -> int:
+        """Lines of the package that run while a history of so many generations is read."""
+        file = tmp_path / f"{generations}.jsonl"
+        record = {"stage": "s", "index": 0, "genome": [0.5], "score": 1.0, "tie": 0.0, "scores": {}, "seconds": 0.1}
+        lines = (json.dumps(record | {"generation": g, "error": None}) for g in range(generations))
+        file.write_text("".join(line + "\n" for line in lines))
+        count = 0
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        sys.settrace(trace)
+        try:
+            history = History.read(file, 1)
+        finally:
+            sys.settrace(None)
+        assert history.count("s") == generations
+        return count
+
+    assert steps(400) < 2.2 * steps(200)
