@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxmerge.report import curves
 from jaxmerge.report.run_data import RunData
-from jaxmerge.report.standings import RANDOM_SEARCH
+from jaxmerge.search.config import RANDOM_SEARCH
 
 # What each stage of a run is called; a search's own stages keep their names.
 _STAGES = {

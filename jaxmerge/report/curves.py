@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxmerge.report.standings import RANDOM_SEARCH
+from jaxmerge.search.config import RANDOM_SEARCH
 from jaxmerge.search.history import Generation
 
 # A longer search is thinned to this many generations before it is drawn.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmerge.report.standings import kind_of
 from jaxmerge.search.folder import RunFolder
 
 # Of each objective so many that the merge gained, and that it lost; a page's worth, whatever the data.
@@ -50,7 +51,7 @@ def read(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] | N
     if not best:
         return ()
     merged = f"{best['stage']}:{best['generation']}:{best['index']}"
-    parents = [str(name) for name in config.get("models") or {}]
+    parents = [str(name) for name in config.get("models") or {} if kind_of(name, config) == "parent"]
     records = _records(RunFolder(folder).measurements, {merged, *parents})
     if set(records) != {merged, *parents}:
         return ()

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
+from jaxmerge.search.config import RANDOM_SEARCH
 from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.history import Generation, History
 
@@ -73,12 +74,22 @@ def read_run(folder: Path) -> RunData:
         folder=folder,
         config=config,
         config_text=config_text,
-        history=tuple(History.read(files.history, population, files.populations()).generations),
+        history=_own(History.read(files.history, population, files.populations()), config, files.whole is not None),
         summary=files.read_summary(),
         recipe=recipe_table(recipe),
         path=data_flow(recipe, config),
         recipe_text=recipe_text,
     )
+
+
+def _own(history: History, config: Mapping[str, Any], is_stage: bool) -> tuple[Generation, ...]:
+    """The generations of a run and of the stages before it; a stage shares its file with those after it."""
+    stages = {
+        *(config.get("earlier") or ()),
+        config.get("name") or (config.get("space") or {}).get("kind", "parameter"),
+    }
+    stages |= set() if is_stage else {RANDOM_SEARCH}
+    return tuple(generation for generation in history.generations if generation.stage in stages)
 
 
 def recipe_table(recipe: Mapping[str, Any]) -> RecipeTable | None:

@@ -5,18 +5,25 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from jaxmerge.report.scale import Interval, Scale
+from jaxmerge.search.config import RANDOM_SEARCH
 
-Kind = Literal["parent", "untuned", "random", "evolved"]
-KINDS: tuple[Kind, ...] = ("parent", "untuned", "random", "evolved")
+Kind = Literal["parent", "untuned", "stage", "random", "evolved"]
+KINDS: tuple[Kind, ...] = ("parent", "untuned", "stage", "random", "evolved")
 TITLES: dict[Kind, str] = {
     "parent": "Parents",
     "untuned": "Untuned merges",
+    "stage": "Earlier stages",
     "random": "Random search",
     "evolved": "Evolved",
 }
 # What stands beside a name in a table; the names of the others say it themselves.
-LABELS: dict[Kind, str] = {"parent": "parent", "untuned": "untuned merge", "random": "", "evolved": ""}
-RANDOM_SEARCH = "random_search"
+LABELS: dict[Kind, str] = {
+    "parent": "parent",
+    "untuned": "untuned merge",
+    "stage": "earlier stage",
+    "random": "",
+    "evolved": "",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ def kind_of(name: str, config: Mapping[str, Any]) -> Kind:
     """What a baseline of this name is, given the run's config."""
     if name == RANDOM_SEARCH:
         return "random"
+    if name in (config.get("earlier") or ()):
+        return "stage"
     return "parent" if name == "base" or name in (config.get("models") or {}) else "untuned"
 
 

@@ -82,7 +82,7 @@ class RunFolder:
         for file in (whole / "config.yaml", *sorted((whole / "stages").glob("*/config.yaml"))):
             if file.is_file():
                 config = Document.read(file).data
-                found[config.get("name") or config["space"]["kind"]] = config["search"]["population"]
+                found[config.get("name") or config["space"].get("kind", "parameter")] = config["search"]["population"]
                 if file.parent == whole:
                     found[RANDOM_SEARCH] = config["search"]["population"]
         return found

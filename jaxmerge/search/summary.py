@@ -51,7 +51,7 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
         "start": origin,
         "baselines": baselines,
         "comparison": verdict.comparison(tested),
-        "comparisons": verdict.comparisons(tested),
+        "comparisons": verdict.comparisons(tested, config.earlier),
         "candidates": candidates,
         "stages": {
             name: {"candidates": history.candidates(name), "seconds": history.seconds(name)} for name in config.earlier

@@ -1,6 +1,6 @@
 """The numbers of a finished search: the winner, random search's best, and the untuned merges, on every split."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,15 @@ class Verdict:
         """The winner against the baseline that is best on the test, paired by example."""
         return self._against(tested)
 
-    def comparisons(self, tested: Mapping[str, Measurement | None]) -> dict[str, dict[str, Any] | None]:
-        """The same against the best parent, the best untuned merge and random search, each for itself."""
-        alone = {merge.name for merge in self.merges if merge.operator is None}
+    def comparisons(
+        self, tested: Mapping[str, Measurement | None], made: Collection[str]
+    ) -> dict[str, dict[str, Any] | None]:
+        """The same against the best parent, the best untuned merge and random search, each for itself.
+
+        made: the models that earlier stages made, which are neither."""
         kinds = {
-            "parent": alone,
-            "untuned": {merge.name for merge in self.merges} - alone,
+            "parent": {merge.name for merge in self.merges if merge.operator is None} - set(made),
+            "untuned": {merge.name for merge in self.merges if merge.operator is not None},
             RANDOM_SEARCH: {RANDOM_SEARCH},
         }
         return {kind: self._against({n: m for n, m in tested.items() if n in names}) for kind, names in kinds.items()}
