@@ -32,7 +32,7 @@ def measure(bank_dtype: str, lengths: list[int], names: list[str], rounds: int) 
             plain = partial(forward, params, candidate.batch)
             np.testing.assert_allclose(candidate.score(), plain(), rtol=2e-4)
             times = np.array([[seconds(plain), seconds(candidate.score)] for _ in range(rounds)])
-            lowered = likelihoods.lower(candidate.form, bank, candidate.statistics, candidate.values, candidate.buckets)
+            lowered = likelihoods.lower(candidate.form, candidate.merging, candidate.values, candidate.buckets)
             temporary = lowered.compile().memory_analysis().temp_size_in_bytes
             alone = forward.lower(params, candidate.batch).compile().memory_analysis().temp_size_in_bytes
             rows.append(

@@ -17,8 +17,8 @@ from jaxmerge.architectures.table import Table
 from jaxmerge.models.likelihood import sequence_log_likelihood
 from jaxmerge.models.weights import Params, Stored
 from jaxmerge.operators.registry import operator
-from jaxmerge.population.bank import Bank, Statistics, load_bank, prepare
-from jaxmerge.population.merged import Members, Values
+from jaxmerge.population.bank import Bank, load_bank, prepare
+from jaxmerge.population.merged import Members, Merging, Values
 from jaxmerge.population.programs import Shape, likelihoods, merged_parameters
 from jaxmerge.runtime.mesh import population_mesh, replicated
 from jaxmerge.spaces.groups import Granularity, Groups
@@ -82,8 +82,7 @@ class Candidate:
     beforehand."""
 
     form: Shape
-    bank: Bank
-    statistics: Statistics
+    merging: Merging
     values: Values
     batch: tuple[jax.Array, jax.Array, jax.Array]
 
@@ -104,19 +103,19 @@ class Candidate:
         }
         valid = jnp.ones(tokens.shape, bool)
         batch = (jnp.asarray(tokens), valid, valid.at[:, 0].set(False))
-        form = Shape(op, Members.of(groups.members), config, jnp.float32, mesh, 1)
-        return cls(form, bank, statistics, values, batch)
+        merging = Merging(bank, statistics, op, Members.of(groups.members), jnp.float32)
+        return cls(Shape(config, jnp.float32, mesh, 1), merging, values, batch)
 
     @property
     def buckets(self) -> tuple[Any, ...]:
         return (jax.tree.map(lambda array: array[None], self.batch),)
 
     def score(self) -> jax.Array:
-        return likelihoods(self.form, self.bank, self.statistics, self.values, self.buckets)[0][0, 0]
+        return likelihoods(self.form, self.merging, self.values, self.buckets)[0][0, 0]
 
     def merged(self) -> Params:
         one = jax.tree.map(lambda array: array[0], self.values)
-        return merged_parameters(self.form, self.bank, self.statistics, one)
+        return merged_parameters(self.merging, one)
 
     def plain(self) -> Callable[[Params, Any], jax.Array]:
         """The forward pass of a model that is not merged: `(params, batch) -> scores`."""

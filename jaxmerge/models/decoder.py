@@ -1,4 +1,7 @@
-"""The forward pass of a decoder: one scan over the layers, weights fetched inside it."""
+"""The forward pass of a decoder: one loop over the layers, weights fetched inside it."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -10,6 +13,8 @@ from jaxmerge.models.block import block, rms_norm
 from jaxmerge.models.rope import rotation
 from jaxmerge.models.weights import Params, Weights
 
+Carry = TypeVar("Carry")
+
 
 def head_path(config: DecoderConfig) -> str:
     """The matrix `[vocab, hidden]` that turns hidden states into logits."""
@@ -19,6 +24,15 @@ def head_path(config: DecoderConfig) -> str:
 def layer_of(weights: Weights, index: Array, dtype: DTypeLike) -> Params:
     """The tensors of one layer in the compute dtype."""
     return {path: array.astype(dtype) for path, array in weights.layer(index).items()}
+
+
+def through_layers(weights: Weights, step: Callable[[Carry, Array], Carry], carry: Carry) -> Carry:
+    """What `step(carry, index)` makes of the carry, layer after layer."""
+    depth = weights.depth
+    if isinstance(depth, int):
+        carry, _ = lax.scan(lambda carry, index: (step(carry, index), None), carry, jnp.arange(depth))
+        return carry
+    return lax.fori_loop(0, depth, lambda index, carry: step(carry, index), carry)
 
 
 def hidden_states(weights: Weights, config: DecoderConfig, tokens: Array, valid: Array, *, dtype: DTypeLike) -> Array:
@@ -34,14 +48,13 @@ def hidden_states(weights: Weights, config: DecoderConfig, tokens: Array, valid:
     uniform = len(set(config.windows)) == 1
     shared = visible(positions, positions, valid, config.windows[0]) if uniform else None
 
-    def step(x: Array, index: Array) -> tuple[Array, None]:
-        mask = visible(positions, positions, valid, windows[index]) if shared is None else shared
-        return block(
-            layer_of(weights, index, dtype), config, x, cos, sin, lambda q, k, v: (attend(q, k, v, mask), None)
-        )
+    def step(x: Array, index: Array) -> Array:
+        mask = visible(positions, positions, valid, windows[weights.place(index)]) if shared is None else shared
+        layer = layer_of(weights, index, dtype)
+        return block(layer, config, x, cos, sin, lambda q, k, v: (attend(q, k, v, mask), None))[0]
 
     x = weights.rows("embed_tokens.weight", tokens).astype(dtype)
-    x, _ = lax.scan(step, x, jnp.arange(config.num_layers))
+    x = through_layers(weights, step, x)
     return rms_norm(x, weights.whole("norm.weight").astype(dtype), config.norm_eps)
 
 

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.models.attention import attend, layer_windows, positions_of, visible
 from jaxmerge.models.block import block, rms_norm
-from jaxmerge.models.decoder import layer_of, unembed
+from jaxmerge.models.decoder import layer_of, through_layers, unembed
 from jaxmerge.models.rope import rotation
 from jaxmerge.models.sampling import next_token
 from jaxmerge.models.weights import Weights
@@ -118,9 +118,9 @@ def _forward(
     cos, sin = rotation(config, positions, positions[:, -1] + 1)
     windows = layer_windows(config)
 
-    def step(carry: tuple[Array, Cache], index: Array) -> tuple[tuple[Array, Cache], None]:
+    def step(carry: tuple[Array, Cache], index: Array) -> tuple[Array, Cache]:
         x, cache = carry
-        mask = visible(positions, slots.positions, slots.valid, windows[index])
+        mask = visible(positions, slots.positions, slots.valid, windows[weights.place(index)])
 
         def attention(query: Array, key: Array, value: Array) -> tuple[Array, Cache]:
             # One small write a layer: rewriting the layer's whole cache halves the speed on a CPU.
@@ -131,8 +131,8 @@ def _forward(
             keys, values = (lax.dynamic_index_in_dim(array, index, keepdims=False) for array in grown)
             return attend(query, keys, values, mask), grown
 
-        return block(layer_of(weights, index, dtype), config, x, cos, sin, attention), None
+        return block(layer_of(weights, index, dtype), config, x, cos, sin, attention)
 
     x = weights.rows("embed_tokens.weight", tokens).astype(dtype)
-    (x, cache), _ = lax.scan(step, (x, cache), jnp.arange(config.num_layers))
+    x, cache = through_layers(weights, step, (x, cache))
     return rms_norm(x, weights.whole("norm.weight").astype(dtype), config.norm_eps), cache

@@ -18,6 +18,16 @@ Params = dict[str, Array]
 class Weights(Protocol):
     """All arrays come in the compute dtype of the forward pass. `index`, `ids` and `start` may be traced."""
 
+    @property
+    def depth(self) -> int | Array:
+        """How many layers there are, at most `num_layers` of the config. Where it is traced, one program serves every
+        depth, and layers that are not there take no time."""
+        ...
+
+    def place(self, index: Array) -> Array:
+        """Which of the config's `windows` is that of a layer."""
+        ...
+
     def layer(self, index: Array) -> Params:
         """The tensors of one layer, by path without the leading `layers.`."""
         ...
@@ -42,6 +52,13 @@ class Stored:
     """Weights that lie in memory: a flat dictionary of parameters, stacked over layers."""
 
     params: Params
+
+    @property
+    def depth(self) -> int:
+        return next(array.shape[0] for path, array in self.params.items() if path.startswith(LAYERS))
+
+    def place(self, index: Array) -> Array:
+        return index
 
     def layer(self, index: Array) -> Params:
         return {

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxmerge.architectures.table import LAYERS
-from jaxmerge.models.weights import Params
+from jaxmerge.models.weights import Params, Stored
 from jaxmerge.operators.arithmetic import widen
 from jaxmerge.operators.interface import Operator, Tile
 from jaxmerge.population.bank import Bank, Statistics
@@ -42,10 +42,29 @@ class Members:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class Merging:
+    """What all candidates of a parameter space share; implements `programs.Population`. dtype: see `Merged`."""
+
+    bank: Bank
+    statistics: Statistics
+    operator: Operator = field(metadata={"static": True})
+    members: Members = field(metadata={"static": True})
+    dtype: Any = field(metadata={"static": True})
+
+    def candidate(self, values: Values) -> "Merged":
+        return Merged(self.bank, self.statistics, values, self.operator, self.members, self.dtype)
+
+    def resident(self, values: Values) -> Stored:
+        # With one token a step, merging in every step would cost more than it spares.
+        return Stored(materialised(self.candidate(values)))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Merged:
     """One candidate over a bank: implements `models.weights.Weights`.
 
-    values: the operator's parameters of every group, float32 `[G, K]` or `[G]`.
+    values: the operator's parameters of every group, float32 `[G, K]` or `[G]`. dtype: of what is merged.
     """
 
     bank: Bank
@@ -54,6 +73,13 @@ class Merged:
     operator: Operator = field(metadata={"static": True})
     members: Members = field(metadata={"static": True})
     dtype: Any = field(metadata={"static": True})
+
+    @property
+    def depth(self) -> int:
+        return next(array[0].shape[0] for path, array in self.bank.experts.items() if path.startswith(LAYERS))
+
+    def place(self, index: Array) -> Array:
+        return index
 
     def layer(self, index: Array) -> Params:
         def at(array: Array) -> Array:
@@ -128,6 +154,5 @@ def materialised(weights: Merged) -> Params:
     paths = list(weights.bank.experts)
     params = {path: weights.whole(path) for path in paths if not path.startswith(LAYERS)}
     stacked = [path for path in paths if path.startswith(LAYERS)]
-    count = weights.bank.experts[stacked[0]][0].shape[0]
-    layers = lax.map(weights.layer, jnp.arange(count))
+    layers = lax.map(weights.layer, jnp.arange(weights.depth))
     return params | {path: layers[path.removeprefix(LAYERS)] for path in stacked}

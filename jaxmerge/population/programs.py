@@ -1,5 +1,4 @@
-"""The compiled programs that run candidates: likelihoods merge inside the layer scan, text is generated from a
-materialised merge.
+"""The compiled programs that run candidates. Likelihoods fetch weights inside the layer loop.
 
 A block of candidates is divided over the mesh's `pop` axis; on a device they are mapped one at a time, or vmapped
 `chunk` at a time. Candidates do not communicate, so there are no collectives, and the weights are not gathered.
@@ -8,7 +7,7 @@ A block of candidates is divided over the mesh's `pop` axis; on a device they ar
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax import Array, lax
@@ -17,22 +16,30 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.models.generation import generate
 from jaxmerge.models.likelihood import sequence_log_likelihood
-from jaxmerge.models.weights import Stored
-from jaxmerge.operators.interface import Operator
-from jaxmerge.population.bank import Bank, Statistics
-from jaxmerge.population.merged import Members, Merged, Values, materialised
+from jaxmerge.models.weights import Params, Weights
+from jaxmerge.population.merged import Merging, Values, materialised
 from jaxmerge.runtime.mesh import POP
+
+
+class Population(Protocol):
+    """What all candidates of a search share: a pytree that makes a candidate's weights of its values."""
+
+    def candidate(self, values: Values) -> Weights:
+        """Made when they are asked for, to run a text as a whole."""
+        ...
+
+    def resident(self, values: Values) -> Weights:
+        """Cheap to ask again for every token, to write a text."""
+        ...
 
 
 @dataclass(frozen=True)
 class Shape:
     """What a program is compiled for: all static, the same for every candidate of a search.
 
-    dtype: of the merged weights and the forward pass. chunk: candidates at once on a device.
+    dtype: of the forward pass. chunk: candidates at once on a device.
     """
 
-    operator: Operator
-    members: Members
     config: DecoderConfig
     dtype: Any
     mesh: Mesh
@@ -50,30 +57,29 @@ Rows = tuple[Array, Array, Array]
 
 @partial(jax.jit, static_argnames="shape")
 def likelihoods(
-    shape: Shape, bank: Bank, statistics: Statistics, values: Values, buckets: tuple[Rows, ...]
+    shape: Shape, population: Population, values: Values, buckets: tuple[Rows, ...]
 ) -> tuple[Array, ...]:
     """Summed log-probability of the counted tokens of every row: for each bucket float32 `[block, M, rows]`.
 
-    values: `[block, G, ...]`, the candidates' parameters.
+    values: `[block, ...]`, the candidates' parameters.
     """
 
-    def candidate(operands: tuple[Bank, Statistics, tuple[Rows, ...]], mine: Values) -> tuple[Array, ...]:
-        bank, statistics, buckets = operands
-        weights = Merged(bank, statistics, mine, shape.operator, shape.members, shape.dtype)
+    def candidate(operands: tuple[Population, tuple[Rows, ...]], mine: Values) -> tuple[Array, ...]:
+        population, buckets = operands
+        weights = population.candidate(mine)
 
         def micro(rows: Rows) -> Array:
             return sequence_log_likelihood(weights, shape.config, *rows, dtype=shape.dtype)
 
         return tuple(_each(micro, rows) for rows in buckets)
 
-    return _over_population(shape, candidate, (bank, statistics, buckets), values)
+    return _over_population(shape, candidate, (population, buckets), values)
 
 
 @partial(jax.jit, static_argnames=("shape", "max_new_tokens", "stop_ids"))
 def continuations(
     shape: Shape,
-    bank: Bank,
-    statistics: Statistics,
+    population: Population,
     values: Values,
     buckets: tuple[Rows, ...],
     max_new_tokens: int,
@@ -81,10 +87,9 @@ def continuations(
 ) -> tuple[Array, ...]:
     """Greedy continuation of every row: for each bucket int32 `[block, M, rows, max_new_tokens]`."""
 
-    def candidate(operands: tuple[Bank, Statistics, tuple[Rows, ...]], mine: Values) -> tuple[Array, ...]:
-        bank, statistics, buckets = operands
-        merged = Merged(bank, statistics, mine, shape.operator, shape.members, shape.dtype)
-        weights = Stored(materialised(merged))
+    def candidate(operands: tuple[Population, tuple[Rows, ...]], mine: Values) -> tuple[Array, ...]:
+        population, buckets = operands
+        weights = population.resident(mine)
 
         def micro(rows: Rows) -> Array:
             tokens, valid, _ = rows
@@ -100,13 +105,13 @@ def continuations(
 
         return tuple(_each(micro, rows) for rows in buckets)
 
-    return _over_population(shape, candidate, (bank, statistics, buckets), values)
+    return _over_population(shape, candidate, (population, buckets), values)
 
 
-@partial(jax.jit, static_argnames="shape")
-def merged_parameters(shape: Shape, bank: Bank, statistics: Statistics, values: Values) -> dict[str, Array]:
+@jax.jit
+def merged_parameters(merging: Merging, values: Values) -> Params:
     """One candidate's whole model, as it is scored. values: `[G, ...]`."""
-    return materialised(Merged(bank, statistics, values, shape.operator, shape.members, shape.dtype))
+    return materialised(merging.candidate(values))
 
 
 def _each(micro: Callable[[Rows], Array], rows: Rows) -> Array:

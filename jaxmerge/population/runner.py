@@ -8,8 +8,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxmerge.objectives.interface import Batch, Bucket
-from jaxmerge.population.bank import Bank, Statistics
-from jaxmerge.population.programs import Rows, Shape, continuations, likelihoods
+from jaxmerge.population.programs import Population, Rows, Shape, continuations, likelihoods
 from jaxmerge.runtime.mesh import POP, replicated
 
 # Tokens of one micro-batch. A layer is merged once a micro-batch, so it must not be small; activations grow with it.
@@ -19,17 +18,17 @@ KEPT_BATCHES = 16
 
 
 class Programs:
-    """The bank, its statistics and the programs over them; makes runners for populations.
+    """What candidates share and the programs over it; makes runners for populations.
 
     Batches are placed on the devices once and kept.
     """
 
-    def __init__(self, shape: Shape, bank: Bank, statistics: Statistics) -> None:
-        self.shape, self.bank, self.statistics = shape, bank, statistics
+    def __init__(self, shape: Shape, population: Population) -> None:
+        self.shape, self.population = shape, population
         self._placed: dict[int, tuple[Batch, tuple[Rows, ...]]] = {}
 
     def candidates(self, values: dict[str, np.ndarray]) -> "Candidates":
-        """values: `[P, G(, K)]` for every parameter of the operator."""
+        """values: what the population makes weights of, `[P, ...]` each."""
         return Candidates(self, values)
 
     def placed(self, batch: Batch) -> tuple[Rows, ...]:
@@ -72,16 +71,14 @@ class Candidates:
     def likelihood(self, batch: Batch) -> np.ndarray:
         def call(values: dict[str, Array]) -> tuple[Array, ...]:
             p = self._programs
-            return likelihoods(p.shape, p.bank, p.statistics, values, p.placed(batch))
+            return likelihoods(p.shape, p.population, values, p.placed(batch))
 
         return self._gather(batch, call, np.zeros((self.size, batch.size), np.float32))
 
     def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
         def call(values: dict[str, Array]) -> tuple[Array, ...]:
             p = self._programs
-            return continuations(
-                p.shape, p.bank, p.statistics, values, p.placed(batch), max_new_tokens, stop_ids
-            )
+            return continuations(p.shape, p.population, values, p.placed(batch), max_new_tokens, stop_ids)
 
         return self._gather(batch, call, np.full((self.size, batch.size, max_new_tokens), -1, np.int32))
 

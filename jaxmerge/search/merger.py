@@ -16,7 +16,7 @@ from jaxmerge.models.weights import Params
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator
 from jaxmerge.population.bank import Bank, load_bank, prepare
-from jaxmerge.population.merged import Members
+from jaxmerge.population.merged import Members, Merging
 from jaxmerge.population.programs import Shape, merged_parameters
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.mesh import replicated
@@ -27,7 +27,7 @@ from jaxmerge.spaces.groups import Granularity, Groups
 from jaxmerge.spaces.parameter import Values
 
 
-class _Finite:
+class Finite:
     """A checkpoint whose tensors are checked as they are read."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -59,8 +59,8 @@ class Merger:
     @cached_property
     def bank(self) -> Bank:
         base = self.models.base
-        experts = tuple(map(_Finite, self.models.experts.values()))
-        return load_bank(self.models.table, None if base is None else _Finite(base), experts, self._place)
+        experts = tuple(map(Finite, self.models.experts.values()))
+        return load_bank(self.models.table, None if base is None else Finite(base), experts, self._place)
 
     def programs(
         self,
@@ -72,14 +72,13 @@ class Merger:
         """An operator's programs. grid: see `population.bank.prepare`. sources: the models merged; None: all."""
         bank = self.bank if sources is None else self.bank.of([list(self.models.experts).index(n) for n in sources])
         statistics = prepare(chosen, self.models.table, bank, self._place, seed=self.seed, grid=grid)
-        members = Members.of(groups.members)
-        shape = Shape(chosen, members, self.models.config, self.dtype, self.mesh, self.chunk)
-        return Programs(shape, bank, statistics)
+        merging = Merging(bank, statistics, chosen, Members.of(groups.members), self.dtype)
+        return Programs(Shape(self.models.config, self.dtype, self.mesh, self.chunk), merging)
 
     def merged(self, programs: Programs, values: Values) -> Params:
         """One merge's weights, stacked over layers."""
-        one = jax.tree.map(jnp.asarray, values)
-        return merged_parameters(programs.shape, programs.bank, programs.statistics, one)
+        assert isinstance(programs.population, Merging)
+        return merged_parameters(programs.population, jax.tree.map(jnp.asarray, values))
 
     def assignment(self, merge: Untuned) -> Assignment:
         """One value of each parameter for the whole model."""

@@ -11,7 +11,6 @@ from jaxmerge.models.generation import generate
 from jaxmerge.models.likelihood import sequence_log_likelihood
 from jaxmerge.models.weights import Stored
 from jaxmerge.operators.whole_tensor import merge_tensor
-from jaxmerge.population.merged import Merged
 from jaxmerge.population.programs import merged_parameters
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
@@ -29,7 +28,7 @@ def one(values: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
 
 
 def merged(programs: Programs, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    params = merged_parameters(programs.shape, programs.bank, programs.statistics, values)
+    params = merged_parameters(programs.population, values)
     return jax.tree.map(np.asarray, params)
 
 
@@ -65,11 +64,10 @@ def test_inside_the_layer_scan_the_same_bits_are_merged(name: str, dtype: type) 
     programs, space = miniature(name, dtype=dtype)
     values = one(some_values(space, 1), 0)
     expected = merged(programs, values)
-    shape = programs.shape
 
     @jax.jit
-    def in_scan(bank, statistics, values):
-        weights = Merged(bank, statistics, values, shape.operator, shape.members, jnp.float32)
+    def in_scan(population, values):
+        weights = population.candidate(values)
 
         def body(total, index):
             layer = weights.layer(index)
@@ -81,7 +79,7 @@ def test_inside_the_layer_scan_the_same_bits_are_merged(name: str, dtype: type) 
         embedding = weights.rows("embed_tokens.weight", ids), weights.block("embed_tokens.weight", jnp.int32(30), 7)
         return layers, embedding
 
-    layers, (rows, block) = in_scan(programs.bank, programs.statistics, values)
+    layers, (rows, block) = in_scan(programs.population, values)
     for path, array in layers.items():
         np.testing.assert_array_equal(array, expected[f"layers.{path}"], err_msg=path)
     np.testing.assert_array_equal(rows, expected["embed_tokens.weight"][[5, 0, 36, 5]])

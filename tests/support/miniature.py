@@ -12,7 +12,7 @@ from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.objectives.interface import Batch, Bucket
 from jaxmerge.operators.registry import operator
 from jaxmerge.population.bank import load_bank, prepare
-from jaxmerge.population.merged import Members
+from jaxmerge.population.merged import Members, Merging
 from jaxmerge.population.programs import Shape
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.mesh import population_mesh, replicated
@@ -78,8 +78,8 @@ def miniature(
     bank = load_bank(table, used_base, experts, place)
     grid = {p.name: space.grid(p) for p in space.operator.parameters if p.gridded}
     statistics = prepare(space.operator, table, bank, place, seed=7, grid=grid)
-    shape = Shape(space.operator, Members.of(groups.members), config, compute, mesh, chunk)
-    return Programs(shape, bank, statistics), space
+    merging = Merging(bank, statistics, space.operator, Members.of(groups.members), compute)
+    return Programs(Shape(config, compute, mesh, chunk), merging), space
 
 
 def batch(lengths: tuple[tuple[int, int], ...] = ((3, 8), (2, 16)), *, left: bool = False) -> Batch:
