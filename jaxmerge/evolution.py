@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmerge.documents import Document
 from jaxmerge.merging.card import Parent
 from jaxmerge.report import kinship
 from jaxmerge.report.build import build as build_report
@@ -44,7 +45,7 @@ class _Publisher:
     def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
         references = dict(config.models) | ({BASE: config.base} if config.base is not None else {})
         parents = [Parent.of(name, ref, folders[name]) for name, ref in references.items()]
-        title = f"{config.space.operator} of {', '.join(config.models)}, evolved"
+        title = f"{config.space.title} of {', '.join(config.models)}, evolved"
         return model_card(
             title,
             parents=parents,
@@ -52,6 +53,7 @@ class _Publisher:
             summary=summary,
             config=plain(config),
             examples=summary["examples"],
+            sharing=Document.parse(recipe, Path("best.yaml")).data["jaxmerge"].get("sharing"),
         )
 
     def report(self, folder: Path) -> None:

@@ -114,9 +114,11 @@ def require_one_line(error: str) -> None:
         ("evolve", ("space", "granularity"), "layers", "granularity"),
         ("evolve", ("tokenizer",), "models/c", "tokenizer: models/c: no such folder"),
         # What is to come is refused by name.
-        ("evolve", ("space", "kind"), "dataflow", "dataflow is not available yet"),
         ("evolve", ("space", "kind"), "joint", "joint is not available yet"),
-        ("evolve", ("space", "repeats"), 3, "repeats: belongs to data-flow spaces"),
+        ("evolve", ("space", "repeats"), 3, "repeats: belongs to space.kind: dataflow"),
+        ("evolve", ("space",), {"kind": "dataflow", "repeats": 0}, "repeats: input should be greater than or equal"),
+        ("evolve", ("space",), {"kind": "dataflow", "scale": [0, 2]}, "space.scale: [0, 2] contains 0"),
+        ("evolve", ("space",), {"kind": "dataflow", "input": "c"}, "space.input: there is no model 'c'"),
         ("evolve", ("host",), "models/a", "host: not available yet"),
         ("evolve", ("runtime", "bank"), "sharded", "sharded is not available yet"),
         ("evolve", ("runtime", "mesh"), {"pop": 1, "model": 2}, "not available yet"),

@@ -25,10 +25,11 @@ from jaxmerge.operators import merge_tensor, operator
 from jaxmerge.plugins import importable
 from jaxmerge.recipe.schema import Recipe
 from jaxmerge.search.algorithms import algorithm
-from jaxmerge.search.config import EvolveConfig, Output, Runtime, Search, Space
+from jaxmerge.search.config import EvolveConfig, Output, Runtime, Search, StageConfig
 from jaxmerge.search.evolve import plan
 from jaxmerge.search.parameter_engine import ParameterEngine
 from jaxmerge.search.resolved import read_config
+from jaxmerge.search.space_config import Space
 from jaxmerge.spaces.groups import Granularity
 from jaxmerge.tokens.tokenizer import Tokenizer
 
@@ -75,6 +76,8 @@ def check(document: Document) -> Any:
         return config
     if keys == {"objectives"}:
         return document.validate(Objectives)
+    if keys == {"stages"}:
+        return [Document(document.file, stage).validate(StageConfig) for stage in document.data["stages"]]
     assert keys <= set(SECTIONS), keys
     for key, section in document.data.items():
         Document(document.file, section).validate(SECTIONS[key])
@@ -130,6 +133,7 @@ def test_a_config_of_local_models_runs(file, checkout, tmp_path):
             "choice": "ties, 4 dimensions",
             "accuracy_against_length": "task_arithmetic, 16 dimensions",
             "accuracy_against_forgetting": "task_arithmetic, 16 dimensions",
+            "dataflow_demo": "data flow, 72 dimensions",
         }[file.stem]
 
 

@@ -13,11 +13,14 @@ from jaxmerge.errors import InputError
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family of models. read: config.json to sizes; table: sizes to the list of parameters."""
+    """A family of models. read: config.json to sizes; table: sizes to the list of parameters.
+    unfoldable: why a scale of the stream cannot be folded into its blocks, see `architectures.fold`; None where it can.
+    """
 
     name: str
     read: Callable[[dict[str, Any]], DecoderConfig]
     table: Callable[[DecoderConfig], Table]
+    unfoldable: str | None = None
 
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -82,6 +82,13 @@ def widen(array: Array) -> Array:
     return array.astype(jnp.float32)
 
 
+def narrowed(array: Array, dtype: Any) -> Array:
+    """A stored array in a dtype, rounded where that is narrower."""
+    if array.dtype == jnp.uint16 and jnp.dtype(dtype) == BFLOAT16:
+        return lax.bitcast_convert_type(array, jnp.bfloat16)
+    return widen(array).astype(dtype)
+
+
 def widened(array: np.ndarray) -> np.ndarray:
     """`widen` on the host, for arrays in the dtype of their checkpoint. Shares memory where it is float32
     already.

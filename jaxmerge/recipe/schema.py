@@ -129,7 +129,9 @@ class Own(Strict):
     experts: list[str] = Field(default_factory=list)
     groups: list[str] = Field(default_factory=list)
     parameters: dict[str, Any] = Field(default_factory=dict)
+    path: list[str] = Field(default_factory=list)
     scales: list[float] | None = None
+    sharing: dict[str, int] = Field(default_factory=dict)
 
 
 class Recipe(Strict):

@@ -17,11 +17,12 @@ def model_card(
     summary: Mapping[str, Any],
     config: Mapping[str, Any],
     examples: Mapping[str, Mapping[str, int]] | None = None,
+    sharing: Mapping[str, int] | None = None,
 ) -> str:
     """The text of README.md.
 
     recipe: best.yaml as written. summary: as in `summary.json`. config: the run's resolved config.
-    examples: objective -> split -> number of examples.
+    examples: objective -> split -> number of examples. sharing: of a model of repeated layers, as its recipe says it.
     """
     scale = Scale.of(config)
     gain, certainty = verdict(summary, scale)
@@ -35,6 +36,7 @@ def model_card(
         "Intervals are 95%, on the test data, which the search never saw.",
         parents_section(parents),
         recipe_section(recipe),
+        _shared(sharing) if sharing else "",
         "## Data",
         _data(config, examples or {}),
         "## Search",
@@ -49,6 +51,14 @@ def _scores(summary: Mapping[str, Any], config: Mapping[str, Any], scale: Scale)
         cells = [row.name, LABELS[row.kind], scale.score(row.search), scale.score(row.test)]
         rows.append("| " + " | ".join(map(line, [*cells, scale.interval(row.interval)])) + " |")
     return "\n".join(rows)
+
+
+def _shared(sharing: Mapping[str, int]) -> str:
+    whole, shared = (sharing[key] / 1e6 for key in ("parameters", "shared_parameters"))
+    return (
+        f"Of its {sharing['layers']} layers {sharing['unique_layers']} are different, but for scales. It has "
+        f"{whole:,.1f}M parameters as it is; {shared:,.1f}M would be left if each were stored once."
+    )
 
 
 def _data(config: Mapping[str, Any], examples: Mapping[str, Mapping[str, int]]) -> str:
@@ -67,6 +77,8 @@ def _data(config: Mapping[str, Any], examples: Mapping[str, Mapping[str, int]]) 
 def _search(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     search, space = config.get("search") or {}, config.get("space") or {}
     facts = {
+        "space": "data flow" if space.get("kind") == "dataflow" else None,
+        "scales": space.get("scales"),
         "operator": space.get("operator"),
         "algorithm": search.get("algorithm"),
         "population": search.get("population"),

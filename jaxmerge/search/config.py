@@ -9,51 +9,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from jaxmerge.converters.writer import parse_size
-from jaxmerge.errors import InputError, unknown
+from jaxmerge.errors import InputError
 from jaxmerge.objectives.schema import ObjectiveConfig
-from jaxmerge.operators.interface import Operator, Parameter
+from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import OPERATORS, operator
+from jaxmerge.search.space_config import Count, Name, Space
 from jaxmerge.strict import Strict, misfit
 
 RANDOM_SEARCH = "random_search"
 UNIFORM = "uniform"
 BASE = "base"
-
-Name = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Bounds(Strict):
-    """A searched parameter: its bounds, and its value at the start (None: the middle)."""
-
-    low: float = Field(allow_inf_nan=False)
-    high: float = Field(allow_inf_nan=False)
-    init: float | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"the lower bound {self.low:g} must be below the upper bound {self.high:g}")
-        if self.init is not None and not self.low <= self.init <= self.high:
-            raise ValueError(f"init {self.init:g} lies outside its bounds [{self.low:g}, {self.high:g}]")
-        return self
-
-
-def _setting(value: Any) -> Any:
-    """`[low, high]` as the mapping it is short for."""
-    number = (int, float)
-    if isinstance(value, list):
-        if len(value) != 2 or not all(isinstance(v, number) and not isinstance(v, bool) for v in value):
-            raise ValueError(f"write [low, high], a number, or {{low, high, init}}, not {value!r}")
-        return Bounds(low=value[0], high=value[1])
-    if isinstance(value, dict):
-        return Bounds.model_validate(value)
-    if isinstance(value, bool | Bounds):
-        return value
-    if isinstance(value, number):
-        return float(value)
-    raise ValueError(f"write [low, high], a number, or {{low, high, init}}, not {value!r}")
-
 
 def _auto_or(minimum: int) -> BeforeValidator:
     def check(value: Any) -> Any:
@@ -62,70 +27,6 @@ def _auto_or(minimum: int) -> BeforeValidator:
         raise ValueError(f"write auto or a whole number from {minimum} on, not {value!r}")
 
     return BeforeValidator(check)
-
-
-Setting = Annotated[Bounds | float | bool, BeforeValidator(_setting)]
-
-
-class Space(Strict):
-    """What is searched."""
-
-    kind: Literal["parameter", "dataflow", "joint"] = "parameter"
-    operator: Name = "dare_ties"
-    granularity: Any = "layer"
-    parameters: dict[str, Setting] = Field(default_factory=dict)
-    repeats: Any = None
-    scales: Any = None
-    scale: Any = None
-    input: Any = None
-    max_hops: Any = None
-
-    @field_validator("kind")
-    @classmethod
-    def _kind_is_here(cls, kind: str) -> str:
-        if kind != "parameter":
-            raise ValueError(f"{kind} is not available yet; use parameter")
-        return kind
-
-    @model_validator(mode="after")
-    def _no_dataflow_keys(self) -> Self:
-        for key in ("repeats", "scales", "scale", "input", "max_hops"):
-            if getattr(self, key) is not None:
-                raise misfit("belongs to data-flow spaces, which are not available yet; remove it", key)
-        return self
-
-    @model_validator(mode="after")
-    def _parameters_fit_the_operator(self) -> Self:
-        try:
-            chosen = operator(self.operator)
-        except InputError as error:
-            raise misfit(str(error), "operator") from None
-        known = {parameter.name: parameter for parameter in chosen.parameters}
-        for name, setting in self.parameters.items():
-            if name not in known:
-                raise misfit(str(unknown("parameter", name, known, chosen.name)), "parameters", name)
-            if problem := _problem(known[name], setting):
-                raise misfit(problem, "parameters", name)
-        if not any(isinstance(setting, Bounds) for setting in self.parameters.values()):
-            proposed = ", ".join(f"{p.name}: [{p.search[0]:g}, {p.search[1]:g}]" for p in known.values() if p.search)
-            raise misfit(f"nothing is searched; give [low, high], such as {proposed}", "parameters")
-        return self
-
-
-def _problem(parameter: Parameter, setting: Bounds | float | bool) -> str | None:
-    """What is wrong with a parameter's setting."""
-    if parameter.kind == "flag" or isinstance(setting, bool):
-        wanted = "true or false" if parameter.kind == "flag" else "a number or [low, high]"
-        return None if parameter.kind == "flag" and isinstance(setting, bool) else f"must be {wanted}"
-    values = (setting.low, setting.high) if isinstance(setting, Bounds) else (setting,)
-    low = float("-inf") if parameter.low is None else parameter.low
-    high = float("inf") if parameter.high is None else parameter.high
-    for value in values:
-        if parameter.kind == "integer" and value != int(value):
-            return f"must be whole numbers, not {value:g}"
-        if not low <= value <= high:
-            return f"{value:g} lies outside [{low:g}, {high:g}]"
-    return None
 
 
 class Budget(Strict):
@@ -353,10 +254,29 @@ class EvolveConfig(Strict):
         for name in names:
             if names.count(name) > 1:
                 raise misfit(f"two are named '{name}'; give each its own name", "objectives")
+        if self.space.kind == "parameter":
+            self._models_fit_the_operator()
+        else:
+            self._models_fit_the_flow()
+        return self
+
+    def _models_fit_the_operator(self) -> None:
         chosen = self.operator
         if chosen.needs_base and self.base is None:
             raise ValueError(f"the key 'base' is missing: {chosen.name} needs a base model")
         sources = len(self.models) + chosen.base_is_source
         if sources < chosen.min_sources or (chosen.max_sources is not None and sources > chosen.max_sources):
             raise misfit(f"{chosen.name} cannot merge {len(self.models)}; change them or the operator", "models")
-        return self
+
+    def _models_fit_the_flow(self) -> None:
+        pool = [*self.models, *(stage.label for stage in self.stages)]
+        if self.space.input is not None and self.space.input not in pool:
+            known = ", ".join(pool)
+            raise misfit(f"there is no model '{self.space.input}'; name one of {known}", "space", "input")
+        if self.space.scales == "pair" and len(pool) == 1:
+            raise misfit("pair needs at least two models; use hop, network or none", "space", "scales")
+
+    @property
+    def input(self) -> str:
+        """The model whose embeddings, head, first and last layer and tokenizer a data-flow path has."""
+        return self.space.input or next(iter(self.models))

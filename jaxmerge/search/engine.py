@@ -43,6 +43,16 @@ class Engine(Protocol):
         ...
 
     @property
+    def baselines(self) -> tuple[Untuned, ...]:
+        """The untuned merges that the search has to beat, besides the parents."""
+        ...
+
+    @property
+    def starts(self) -> tuple[Untuned, ...]:
+        """Of baselines and parents those from which a search may start, where `search.start` is `baseline`."""
+        ...
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits for which every objective has data."""
         ...

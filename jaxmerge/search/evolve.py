@@ -17,7 +17,7 @@ from jaxmerge.runtime.log_file import logged_to
 from jaxmerge.runtime.termination import termination_interrupts
 from jaxmerge.search import resolved
 from jaxmerge.search.algorithms import Algorithm, RandomSearch, algorithm, choose
-from jaxmerge.search.baselines import Untuned, has_random_search, parents, untuned
+from jaxmerge.search.baselines import Untuned, has_random_search, parents
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
 from jaxmerge.search.engine import Build, Engine
 from jaxmerge.search.evaluation import require_evaluable, scorer
@@ -32,7 +32,7 @@ from jaxmerge.search.lock import locked
 from jaxmerge.search.loop import Limit, Stage, search
 from jaxmerge.search.measurements import Measurements
 from jaxmerge.search.progress import Progress, Report
-from jaxmerge.search.run import Run, parameter_engine
+from jaxmerge.search.run import Run, engine_of
 from jaxmerge.search.several import require_several
 from jaxmerge.search.snapshot import Snapshots
 from jaxmerge.search.stages import Leg, legs
@@ -65,7 +65,7 @@ def evolve(
     overrides: Iterable[str] = (),
     progress: Report | None = None,
     publish: Publish | None = None,
-    build: Build = parameter_engine,
+    build: Build = engine_of,
 ) -> Run:
     """Search for the best merge, export it, and give back the run. An unfinished run in `out` is resumed.
 
@@ -115,7 +115,7 @@ def _run(leg: Leg, progress: Report, publish: Publish | None, build: Build) -> N
 
 
 def plan(
-    config: str | Path | Mapping[str, Any], overrides: Iterable[str] = (), build: Build = parameter_engine
+    config: str | Path | Mapping[str, Any], overrides: Iterable[str] = (), build: Build = engine_of
 ) -> dict[str, str]:
     """What a run would do, a line a name, after all checks; reads no weights and writes nothing."""
     stages = legs(resolved.read_config(config, overrides), Path("run"))
@@ -136,13 +136,13 @@ def _plan(wanted: EvolveConfig, build: Build) -> dict[str, str]:
     total = limit.total(made.population)
     hours = wanted.search.budget.hours
     counted = f"{total} generations, {total * made.population} candidates" if total else "any number of candidates"
-    merges = [merge.name for merge in (*parents(wanted), *untuned(wanted))]
+    merges = [merge.name for merge in (*parents(wanted), *engine.baselines)]
     if has_random_search(wanted):
         merges.append(
             f"{RANDOM_SEARCH} ({'as many candidates' if not total else f'{total * made.population} candidates'})"
         )
     return {
-        "space": f"{wanted.space.operator}, {engine.dimension} dimensions",
+        "space": f"{wanted.space.title}, {engine.dimension} dimensions",
         "search": f"{choose(wanted.search.algorithm, engine.dimension)}, population {made.population}, {counted}"
         + (f", at most {hours:g} hours" if hours else ""),
         "baselines": ", ".join(merges),
@@ -175,7 +175,7 @@ def require_usable(config: EvolveConfig, engine: Engine) -> None:
     """Checks what can be checked before the models are loaded."""
     if "search" not in engine.splits:
         raise InputError("objectives: every objective needs data.search")
-    untuned(config)
+    _ = engine.baselines
     require_evaluable(config, engine)
     if config.search.start not in ("baseline", "center"):
         engine.start(config.folder / config.search.start)
@@ -212,7 +212,7 @@ class _Evolution:
         if self.publish:
             self.publish.started(self.folder.path, self.config, self.engine.folders)
         measurements = Measurements(self.folder.measurements, self.engine, _context(self.engine))
-        merges = (*parents(self.config), *untuned(self.config))
+        merges = (*parents(self.config), *self.engine.baselines)
         self._measure(measurements, "baselines", merges)
         start, origin = self._start(measurements)
         found = self._search(history, start)
@@ -249,7 +249,7 @@ class _Evolution:
         wanted = self.config.search.start
         start: np.ndarray | None = None
         if wanted == "baseline":
-            merges = untuned(self.config)
+            merges = self.engine.starts
             places = [
                 Place(merge.name, 0, index, np.array([index]), measurements.of(merge.name, merge, "search").result)
                 for index, merge in enumerate(merges)

@@ -38,10 +38,10 @@ def hash_of_model(folder: Path) -> dict[str, str | None]:
     return {"revision": folder.name if folder.parent.name == "snapshots" else None, **hashes}
 
 
-def hash_of_tokenizer(folder: Path) -> str:
+def hash_of_tokenizer(folder: Path, patterns: tuple[str, ...] = (*TOKENIZER, *MODEL)) -> str:
     """Of all files that say how text becomes tokens and which of them end it, the chat template among them."""
     digest = xxhash.xxh3_64()
-    for pattern in (*TOKENIZER, *MODEL):
+    for pattern in patterns:
         for file in sorted(folder.glob(pattern)):
             digest.update(f"{file.relative_to(folder)} {hash_of_file(file)} ".encode())
     return f"xxh3:{digest.hexdigest()}"

@@ -1,6 +1,7 @@
 """The engine of a parameter-space search: genomes and untuned merges in, scores, recipes and folders out."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Runner
 from jaxmerge.operators.registry import operator
 from jaxmerge.population.runner import Programs
-from jaxmerge.search.baselines import Untuned
-from jaxmerge.search.config import BASE, Bounds, EvolveConfig
+from jaxmerge.search.baselines import Untuned, untuned
+from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engine import Candidate
-from jaxmerge.search.merger import Assignment
+from jaxmerge.search.merger import Assignment, Merger
 from jaxmerge.search.plan import memory_and_time
 from jaxmerge.search.scoring_engine import ScoringEngine
 from jaxmerge.search.sources import open_models
+from jaxmerge.search.space_config import Bounds
 from jaxmerge.search.warm_start import start_of
 from jaxmerge.spaces.groups import Granularity, Groups
 from jaxmerge.spaces.parameter import ParameterSpace, Range, Setting
@@ -34,6 +36,7 @@ class ParameterEngine(ScoringEngine):
 
     def __init__(self, config: EvolveConfig) -> None:
         super().__init__(config, open_models(config))
+        self._merger = Merger(self._models, self._dtype, self._mesh, self._chunk, config.search.seed)
         self._operator = operator(config.space.operator)
         self._groups = Groups.of(self._models.table, Granularity.parse(config.space.granularity))
         self._space = ParameterSpace(self._operator, tuple(config.models), self._groups, _settings(config))
@@ -42,6 +45,14 @@ class ParameterEngine(ScoringEngine):
     @property
     def dimension(self) -> int:
         return self._space.dimension
+
+    @cached_property
+    def baselines(self) -> tuple[Untuned, ...]:
+        return untuned(self._config)
+
+    @property
+    def starts(self) -> tuple[Untuned, ...]:
+        return self.baselines
 
     def plan(self) -> Mapping[str, str]:
         return memory_and_time(
@@ -55,6 +66,9 @@ class ParameterEngine(ScoringEngine):
     def _candidates(self, genomes: np.ndarray) -> Runner:
         assert self._programs is not None, "load() comes first"
         return self._programs.candidates(self._space.decode(genomes))
+
+    def _untuned(self, merge: Untuned) -> Runner:
+        return self._single(self._merger.untuned(merge), self._models.config)
 
     def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
         if candidate is None:

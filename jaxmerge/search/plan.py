@@ -9,7 +9,9 @@ import numpy as np
 
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.interface import Objective
+from jaxmerge.search.pool import PooledModels
 from jaxmerge.search.sources import Models
+from jaxmerge.spaces.dataflow import DataflowSpace
 
 _PROBE = 1024
 
@@ -35,6 +37,27 @@ def memory_and_time(
         "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights, {chunk} at once on a device",
         "time": f"about {seconds:.2g} s a candidate and device for {tokens:,} tokens, before compilation",
         "compiles": "once for each kind of program, in the first generation",
+    }
+
+
+def layers_and_time(
+    models: PooledModels, space: DataflowSpace, objectives: Sequence[Objective], dtype: np.dtype, *, devices: int
+) -> dict[str, str]:
+    """The same for a data-flow search, whose time is that of its longest paths."""
+    layer, ends = models.sizes
+    stored = [info.nbytes for source in models.experts.values() for info in source.tensors.values()]
+    prepared = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
+    tokens = sum(map(_tokens, prepared))
+    seconds = tokens * 2 * (ends + space.hops * layer) / _flops(dtype)
+    pool = ", ".join(f"{name} {depth}" for name, depth in zip(space.pool.names, space.pool.depths, strict=True))
+    return {
+        "models": f"{space.pool.size} layers of {layer / 1e6:,.1f}M parameters ({pool})",
+        "hops": f"2 to {space.hops} layers, chosen from {space.slots} slots; scales: {space.scales}",
+        "bank": f"{sum(stored) / 2**20:,.1f} MiB on each of {devices} devices",
+        "candidate": f"{layer * dtype.itemsize / 2**20:,.1f} MiB of folded weights, up to "
+        f"{(ends + space.hops * layer) / 1e6:,.1f}M parameters when exported",
+        "time": f"at most {seconds:.2g} s a candidate and device for {tokens:,} tokens, before compilation",
+        "compiles": "once for each kind of program, in the first generation, whatever the lengths of the paths",
     }
 
 

@@ -8,14 +8,18 @@ from typing import Any
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
 from jaxmerge.search.config import EvolveConfig
-from jaxmerge.search.engine import Build
+from jaxmerge.search.engine import Build, Engine
 from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.history import History
 from jaxmerge.search.resolved import read_config
 
 
-def parameter_engine(config: EvolveConfig) -> Any:
+def engine_of(config: EvolveConfig) -> Engine:
     """The engine that a config asks for."""
+    if config.space.kind == "dataflow":
+        from jaxmerge.search.dataflow_engine import DataflowEngine
+
+        return DataflowEngine(config)
     from jaxmerge.search.parameter_engine import ParameterEngine
 
     return ParameterEngine(config)
@@ -26,7 +30,7 @@ class Run:
     """A run's folder, finished or not. Raises InputError where the folder is no run's."""
 
     folder: Path
-    build: Build = parameter_engine
+    build: Build = engine_of
 
     def __post_init__(self) -> None:
         RunFolder(self.folder).require_run()

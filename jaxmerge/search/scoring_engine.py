@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.errors import InputError
+from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.interface import Block, Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
@@ -25,7 +27,6 @@ from jaxmerge.runtime.mesh import population_mesh, replicated
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engine import Candidate, Measurement
-from jaxmerge.search.merger import Merger
 from jaxmerge.search.result import Result
 from jaxmerge.search.sources import Models
 from jaxmerge.search.texts import texts_of
@@ -54,7 +55,6 @@ class ScoringEngine(ABC):
         self._dtype = _dtype(config)
         self._mesh = population_mesh(None if config.runtime.mesh == "auto" else config.runtime.mesh.pop)
         self._chunk = CHUNK if config.runtime.chunk == "auto" else int(config.runtime.chunk)
-        self._merger = Merger(models, self._dtype, self._mesh, self._chunk, config.search.seed)
         self._compiles = 0
 
     # What the space decides.
@@ -62,6 +62,14 @@ class ScoringEngine(ABC):
     @property
     @abstractmethod
     def dimension(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def baselines(self) -> tuple[Untuned, ...]: ...
+
+    @property
+    @abstractmethod
+    def starts(self) -> tuple[Untuned, ...]: ...
 
     @abstractmethod
     def plan(self) -> Mapping[str, str]: ...
@@ -81,6 +89,10 @@ class ScoringEngine(ABC):
     @abstractmethod
     def _candidates(self, genomes: np.ndarray) -> Runner:
         """Genomes `[P, d]` as P models that run."""
+
+    @abstractmethod
+    def _untuned(self, merge: Untuned) -> Runner:
+        """An untuned merge or a parent as one model that runs."""
 
     # What all have.
 
@@ -160,11 +172,12 @@ class ScoringEngine(ABC):
     def measure(self, candidate: Candidate, split: str) -> Measurement:
         started = time.perf_counter()
         runner = self._untuned(candidate) if isinstance(candidate, Untuned) else self._candidates(candidate[None])
-        scores = self._scored(lambda: score_all(self._objectives, runner, split))
+        judges = self._judges(candidate)
+        scores = self._scored(lambda: score_all(judges, runner, split))
         result = _result(scores, 0, time.perf_counter() - started)
         if result.score is None:
             return Measurement(result, {})
-        texts = {o.name: texts for o in self._objectives if (texts := texts_of(o, split, scores.scored[o.name]))}
+        texts = {o.name: texts for o in judges if (texts := texts_of(o, split, scores.scored[o.name]))}
         return Measurement(result, dict(result.examples or {}), texts)
 
     def _spread(self, scores: Scores, result: Result, split: str) -> Result:
@@ -178,10 +191,13 @@ class ScoringEngine(ABC):
             spread[objective.name][slice(None) if places is None else places] = result.examples[objective.name]
         return replace(result, examples=spread)
 
-    def _untuned(self, merge: Untuned) -> Runner:
+    def _judges(self, candidate: Candidate) -> Sequence[Objective]:
+        """The objectives as a candidate's tokenizer has them."""
+        return self._objectives
+
+    def _single(self, params: Params, config: DecoderConfig) -> Runner:
         # All on one device in one way, so that every untuned merge runs in the same program.
-        params = jax.device_put(self._merger.untuned(merge), self._mesh.devices.flat[0])
-        return SingleModel(params, self._models.config, self._dtype)
+        return SingleModel(jax.device_put(params, self._mesh.devices.flat[0]), config, self._dtype)
 
     @property
     def _place(self) -> Callable[[np.ndarray], jax.Array]:

@@ -1,6 +1,7 @@
 """The models of an evolve config: found, opened and held against one another before a weight is read."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,25 @@ class Models:
 
 
 def open_models(config: EvolveConfig) -> Models:
-    """Raises InputError for a reference that leads nowhere, CheckpointError for models that do not fit each other."""
+    """The models of a parameter space, all of one layout.
+
+    Raises InputError for a reference that leads nowhere, CheckpointError for models that do not fit each other.
+    """
+    experts, base, references = open_references(config)
+    first = base if base is not None else next(iter(experts.values()))
+    decoder, table = layout_of(first)
+    for name, source in experts.items():
+        # A recipe that names the base among its models means the base: this source would be lost in it.
+        if config.operator.needs_base and source.folder.resolve() == first.folder.resolve():
+            raise InputError(f"models.{name}: {source.folder} is the base itself and has no task vector; remove it")
+        require_same_layout(name, source, first, decoder, table)
+    for source in (first, *experts.values()):
+        require_fit(source, table)
+    return Models(experts, base, tokenizer_folder(config, experts, first), decoder, table, references)
+
+
+def open_references(config: EvolveConfig) -> tuple[dict[str, Checkpoint], Checkpoint | None, dict[str, str]]:
+    """Experts, base and references of `Models`; headers are read."""
     references: dict[str, str] = {}
 
     def opened(name: str, ref: str, key: str) -> Checkpoint:
@@ -47,22 +66,16 @@ def open_models(config: EvolveConfig) -> Models:
 
     experts = {name: opened(name, ref, f"models.{name}") for name, ref in config.models.items()}
     base = opened(BASE, config.base, "base") if config.base is not None else None
-    first = base if base is not None else next(iter(experts.values()))
-    decoder, table = layout_of(first)
-    for name, source in experts.items():
-        # A recipe that names the base among its models means the base: this source would be lost in it.
-        if config.operator.needs_base and source.folder.resolve() == first.folder.resolve():
-            raise InputError(f"models.{name}: {source.folder} is the base itself and has no task vector; remove it")
-        _require_same_layout(name, source, first, decoder, table)
-    for source in (first, *experts.values()):
-        require_fit(source, table)
+    return experts, base, references
+
+
+def tokenizer_folder(config: EvolveConfig, experts: Mapping[str, Checkpoint], first: Checkpoint) -> Path:
+    """first: the model whose tokenizer `base` means."""
     if config.tokenizer == BASE:
-        tokenizer = first.folder
-    elif config.tokenizer in experts:
-        tokenizer = experts[config.tokenizer].folder
-    else:
-        tokenizer = _resolved(config.tokenizer, config.folder, "tokenizer")
-    return Models(experts, base, tokenizer, decoder, table, references)
+        return first.folder
+    if config.tokenizer in experts:
+        return experts[config.tokenizer].folder
+    return _resolved(config.tokenizer, config.folder, "tokenizer")
 
 
 def _resolved(ref: str, folder: Path, key: str) -> Path:
@@ -72,9 +85,10 @@ def _resolved(ref: str, folder: Path, key: str) -> Path:
         raise InputError(f"{key}: {error}") from error
 
 
-def _require_same_layout(
+def require_same_layout(
     name: str, source: Checkpoint, first: Checkpoint, expected: DecoderConfig, table: Table
 ) -> None:
+    """Raises CheckpointError where a model cannot be merged in parameter space with `first`."""
     config, _ = layout_of(source)
     for key, label in (
         ("num_layers", "num_hidden_layers"),

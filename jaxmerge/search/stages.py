@@ -61,7 +61,9 @@ def _keys(config: EvolveConfig, stage: StageConfig) -> dict[str, Any]:
     search = data["search"] | stage.search
     if "baselines" not in stage.search:
         named = config.search.baselines
-        search["baselines"] = [n for n in (standard(config) if named is None else named) if n != RANDOM_SEARCH]
+        # A data-flow stage starts from none of them, and they may not fit its pool.
+        default = () if stage.space.kind == "dataflow" else standard(config)
+        search["baselines"] = [n for n in (default if named is None else named) if n != RANDOM_SEARCH]
     objectives = [
         objective | {"data": {split: file for split, file in objective["data"].items() if split != "test"}}
         for objective in data["objectives"]

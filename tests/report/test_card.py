@@ -51,6 +51,12 @@ def test_names_cannot_break_front_matter_or_table(config, summary):
     assert "| a\\|b | " in body and "````yaml" in body
 
 
+def test_repeated_layers_are_told(config, summary):
+    sharing = {"layers": 9, "unique_layers": 6, "parameters": 9_500_000, "shared_parameters": 6_500_000}
+    card = model_card("t", parents=[], recipe="", summary=summary, config=config, sharing=sharing)
+    assert "Of its 9 layers 6 are different, but for scales. It has 9.5M parameters as it is; 6.5M would be" in card
+
+
 def test_scores_data_and_search_are_told(config, summary):
     card = _card(config, summary, [Parent("math", "math")])
     for line in (

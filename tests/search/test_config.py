@@ -8,8 +8,9 @@ import pytest
 from jaxmerge.documents import Document, write_yaml
 from jaxmerge.errors import InputError
 from jaxmerge.search.baselines import has_random_search, untuned
-from jaxmerge.search.config import Bounds, EvolveConfig
+from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.resolved import plain, read_config
+from jaxmerge.search.space_config import Bounds
 
 TEXT = """\
 models: {a: x, b: y}
@@ -61,8 +62,20 @@ def test_defaults_and_bounds() -> None:
         ("space.parameters.density=-0.5", "-0.5 lies outside [0, 1]"),
         ("space.parameters.normalize=1", "must be true or false"),
         ("space.parameters={weight: 1}", "nothing is searched; give [low, high], such as weight: [0, 1.5]"),
-        ("space.kind=dataflow", "dataflow is not available yet"),
-        ("space.max_hops=64", "not available yet"),
+        ("space.kind=joint", "joint is not available yet"),
+        ("space.kind=dataflow", "space.operator: belongs to space.kind: parameter, this is dataflow; remove it"),
+        ("space.max_hops=64", "space.max_hops: belongs to space.kind: dataflow, this is parameter; remove it"),
+        ("space={kind: dataflow, repeats: 0}", "space.repeats: input should be greater than or equal to 1, not 0"),
+        ("space={kind: dataflow, max_hops: 1}", "space.max_hops: input should be greater than or equal to 2, not 1"),
+        ("space={kind: dataflow, scales: hops}", "space.scales: input should be 'none', 'hop', 'pair' or 'network'"),
+        ("space={kind: dataflow, scale: [0, 1.5]}", "space.scale: [0, 1.5] contains 0"),
+        ("space={kind: dataflow, scale: [-1, 1.5]}", "space.scale: [-1, 1.5] contains 0"),
+        ("space={kind: dataflow, scale: [1.1, 1.5]}", "space.scale: [1.1, 1.5] must contain 1"),
+        ("space={kind: dataflow, scale: 1}", "space.scale: write [low, high], not 1"),
+        ("space={kind: dataflow, input: c}", "space.input: there is no model 'c'; name one of a, b"),
+        ("space={kind: dataflow, included: {others: 1.5}}", "space.included.others: input should be less than"),
+        ("space={kind: dataflow, included: {other: 0.5}}", "unknown key 'other'; did you mean 'others'?"),
+        ("space={kind: dataflow, repeat: 2}", "space: unknown key 'repeat'; did you mean 'repeats'?"),
         ("host=llava", "not available yet"),
         ("stages=[{name: first}]", "the key 'stages.0.space' is missing"),
         ("runtime.mesh={pop: 1, model: 2}", "not available yet"),
@@ -92,6 +105,20 @@ def test_errors_in_the_file_name_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as failed:
         read_config(tmp_path / "e.yaml")
     assert str(failed.value) == f"{tmp_path}/e.yaml:7: space.parameters.density: 1.5 lies outside [0, 1]"
+
+
+def test_a_pair_needs_two_models() -> None:
+    space = "space={kind: dataflow, scales: pair}"
+    assert read(space).input == "a"
+    with pytest.raises(InputError, match=r"space\.scales: pair needs at least two models"):
+        read(space, "models={a: x}")
+
+
+def test_a_space_is_written_with_the_keys_of_its_kind() -> None:
+    flow = read("space={kind: dataflow, scale: [0.5, 2]}", "base=null")
+    assert set(plain(flow)["space"]) == {"kind", "repeats", "scales", "scale", "max_hops", "included"}
+    assert "repeats" not in plain(read())["space"]
+    assert Document.parse(write_yaml(plain(flow)), Path("c.yaml")).validate(EvolveConfig) == flow
 
 
 def test_two_objectives_of_one_name(tmp_path: Path) -> None:

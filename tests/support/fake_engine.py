@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate, Measurement
 from jaxmerge.search.evolve import evolve
@@ -54,6 +54,14 @@ class FakeEngine:
         self.calls: list[tuple[str, int]] = []
         self.folders = {name: config.folder / name for name in (*config.models, "base")}
         self.tokenizer = config.folder / "base"
+
+    @property
+    def baselines(self) -> tuple[Untuned, ...]:
+        return untuned(self.config)
+
+    @property
+    def starts(self) -> tuple[Untuned, ...]:
+        return self.baselines
 
     def plan(self) -> dict[str, str]:
         return {"memory": "none"}

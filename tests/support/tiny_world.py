@@ -17,7 +17,8 @@ WORDS = [f"w{i}" for i in range(4, 37)]
 def write_world(root: Path, **changes: Any) -> Path:
     """Writes models/{base,a,b}, data and evolve.yaml under `root`; gives the config's path.
 
-    changes: top-level keys of the config that are replaced, or merged where both are mappings.
+    changes: top-level keys of the config that are replaced, or merged where both are mappings; a space of a given kind
+    replaces the space.
     """
     base, experts = checkpoints(np.float32)
     for name, checkpoint in zip(("base", "a", "b"), (base, *experts), strict=True):
@@ -41,6 +42,8 @@ def write_world(root: Path, **changes: Any) -> Path:
         "search": {"population": 4, "generations": 3, "seed": 1},
         "runtime": {"dtype": "float32"},
     }
+    if "kind" in changes.get("space", {}):
+        del config["space"]
     for key, value in changes.items():
         config[key] = config[key] | value if isinstance(value, dict) and isinstance(config.get(key), dict) else value
     path = root / "evolve.yaml"

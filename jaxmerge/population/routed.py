@@ -1,0 +1,118 @@
+"""Candidates that are paths through the layers of a pool: the bank of all layers, and one path's weights.
+
+A path is run as the ordinary model that it is exported as: its scales are folded into the layers, one at a time, when
+the forward pass asks for them. Its length is traced, so that one program serves all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxmerge.architectures.fold import part_of
+from jaxmerge.architectures.table import LAYERS, Parameter, Table
+from jaxmerge.models.weights import Params
+from jaxmerge.operators.arithmetic import narrowed, rounded, storable, widen
+from jaxmerge.population.bank import Place, Source
+
+Values = dict[str, Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LayerBank:
+    """layers: `[M, ...]` by path, the layers of all models of the pool one after another. ends: what is in no layer, of
+    the input model. Arrays are as `operators.arithmetic.storable` makes them."""
+
+    layers: Params
+    ends: Params
+
+
+def load_layers(models: Sequence[tuple[Table, Source]], ends: tuple[Table, Source], place: Place) -> LayerBank:
+    """Reads the pool into place, one stacked tensor at a time. Tensors keep the dtype of their checkpoint; where those
+    of a path differ between models they are widened to float32, which changes no value."""
+    table, source = ends
+    stacked = [parameter for parameter in table if parameter.stacked]
+    others = [parameter for parameter in table if not parameter.stacked]
+    return LayerBank(
+        {parameter.path: place(storable(_concatenated(models, parameter))) for parameter in stacked},
+        {parameter.path: place(storable(np.ascontiguousarray(source.read(parameter.hf)))) for parameter in others},
+    )
+
+
+def _concatenated(models: Sequence[tuple[Table, Source]], parameter: Parameter) -> np.ndarray:
+    names = [(source, name) for table, source in models for name in table[parameter.path].names(table.num_layers)]
+    whole = np.empty((0,), np.float32)
+    for index, (source, name) in enumerate(names):
+        tensor = source.read(name)
+        if index == 0:
+            whole = np.empty((len(names), *tensor.shape), tensor.dtype)
+        elif tensor.dtype != whole.dtype:
+            whole = whole.astype(np.float32)
+        whole[index] = tensor
+    return whole
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Routing:
+    """What all candidates share; implements `programs.Population`. dtype: see `Routed`."""
+
+    bank: LayerBank
+    dtype: Any = field(metadata={"static": True})
+
+    def candidate(self, values: Values) -> "Routed":
+        """values: of one candidate, as `spaces.dataflow` decodes them."""
+        return Routed(self.bank, values["layers"], values["factors"], values["depth"], self.dtype)
+
+    def resident(self, values: Values) -> "Routed":
+        # The layers lie in memory already; a copy of each hop would take a whole model's memory a candidate.
+        return self.candidate(values)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Routed:
+    """One path over a bank: implements `models.weights.Weights`.
+
+    layers: places in the bank, int32 `[hops]`. factors: float32 `[hops]`, see `spaces.dataflow.Route.factors`. depth:
+    how many of the hops there are, int32. dtype: of the forward pass, to which scaled tensors are rounded once.
+    """
+
+    bank: LayerBank
+    layers: Array
+    factors: Array
+    depth: Array
+    dtype: Any = field(metadata={"static": True})
+
+    def place(self, index: Array) -> Array:
+        return self.layers[index]
+
+    def layer(self, index: Array) -> Params:
+        place = self.layers[index]
+        return {
+            path.removeprefix(LAYERS): self._scaled(
+                path, lax.dynamic_index_in_dim(array, place, keepdims=False), self.factors[index]
+            )
+            for path, array in self.bank.layers.items()
+        }
+
+    def rows(self, path: str, ids: Array) -> Array:
+        return narrowed(self.bank.ends[path][ids], self.dtype)
+
+    def block(self, path: str, start: Array, size: int) -> Array:
+        return narrowed(lax.dynamic_slice_in_dim(self.bank.ends[path], start, size), self.dtype)
+
+    def whole(self, path: str) -> Array:
+        return self._scaled(path, self.bank.ends[path], self.factors[self.depth - 1])
+
+    def _scaled(self, path: str, stored: Array, factor: Array) -> Array:
+        part = part_of(path)
+        if part is None:
+            return narrowed(stored, self.dtype)
+        scale = factor if part == "output" else jnp.sign(factor)
+        return rounded(scale * widen(stored)).astype(self.dtype)

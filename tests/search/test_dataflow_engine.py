@@ -1,0 +1,250 @@
+"""The engine over real folders of different depth: what it scores is an ordinary model that it exports."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from damage import change_json, change_tensors, change_yaml
+from tiny_world import write_world
+from transformers import AutoModelForCausalLM
+
+from jaxmerge.architectures.registry import ARCHITECTURES
+from jaxmerge.converters.checkpoint import Checkpoint
+from jaxmerge.documents import write_yaml
+from jaxmerge.errors import CheckpointError, InputError
+from jaxmerge.evolution import evolve
+from jaxmerge.merging.merge import merge
+from jaxmerge.objectives.base import PreparedObjective
+from jaxmerge.population.routed import Routing
+from jaxmerge.runtime.compilations import counted
+from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.dataflow_engine import DataflowEngine
+from jaxmerge.search.evolve import plan
+from jaxmerge.search.resolved import read_config
+
+SPACE = {"kind": "dataflow", "repeats": 4, "max_hops": 24}
+OBJECTIVES = [
+    {
+        "name": name,
+        "kind": kind,
+        "prompt": "{question}",
+        "answer": " {answer}",
+        "data": {split: f"{split}.jsonl" for split in ("search", "validation", "test")},
+        **extra,
+    }
+    for name, kind, extra in (
+        ("copy", "likelihood", {}),
+        ("say", "generate", {"metric": "contains", "max_new_tokens": 6}),
+    )
+]
+
+
+def write_pool(root: Path, space: dict[str, Any] = SPACE, **changes: Any) -> Path:
+    """A model of three layers and one of two, and no base."""
+    path = write_world(root, space=space, **changes)
+    change_yaml(path, "base", value=None)
+    lacking = root / "models" / "b"
+    change_json(lacking / "config.json", num_hidden_layers=2)
+    change_tensors(lacking, lambda t: [t.pop(name) for name in list(t) if ".layers.2." in name])
+    return path
+
+
+def engine_of(path: Path) -> DataflowEngine:
+    engine = DataflowEngine(read_config(path))
+    engine.load()
+    return engine
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    checkpoint = Checkpoint.open(folder)
+    return {name: checkpoint.read(name) for name in checkpoint.tensors}
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> DataflowEngine:
+    return engine_of(write_pool(tmp_path_factory.mktemp("pool"), objectives=OBJECTIVES))
+
+
+@pytest.fixture(scope="module")
+def genome(engine: DataflowEngine) -> np.ndarray:
+    return np.random.default_rng(4).random(engine.dimension, np.float32)
+
+
+@pytest.fixture(scope="module")
+def exported(engine: DataflowEngine, genome: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    engine.export(genome, folder)
+    return folder
+
+
+def test_transformers_gives_the_recorded_score_and_the_same_text(
+    engine: DataflowEngine, genome: np.ndarray, exported: Path
+) -> None:
+    route = engine._space.route(genome)
+    config = json.loads((exported / "config.json").read_text())
+    assert config["num_hidden_layers"] == len(route.layers) > 5 and "auto_map" not in config
+    assert len(set(route.layers.tolist())) < len(route.layers) and np.ptp(route.scales) > 0.5
+    measured = engine.measure(genome, "test").examples["copy"]
+    model = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
+    assert type(model).__name__ == "LlamaForCausalLM"
+    copy, say = engine.objectives
+    assert isinstance(copy, PreparedObjective) and isinstance(say, PreparedObjective)
+    for [tokens], expected in zip(copy.split("test").references, measured, strict=True):
+        ids = torch.tensor([tokens.ids])
+        with torch.no_grad():
+            logs = torch.log_softmax(model(ids).logits[0, :-1].double(), -1)
+        picked = logs[torch.arange(len(tokens.ids) - 1), ids[0, 1:]][tokens.counted_from - 1 :]
+        assert picked.mean().item() == pytest.approx(float(expected), abs=1e-4)
+    prompts = say.split("test").select(say.config, None).prompts
+    written = engine._candidates(genome[None]).generate(prompts, 6, say.tokenizer.eos_ids)[0]
+    for [tokens], own in zip(say.split("test").prompts, written, strict=True):
+        answer = model.generate(torch.tensor([tokens.ids]), max_new_tokens=6, do_sample=False)[0, len(tokens.ids) :]
+        ours = own[own >= 0].tolist()
+        assert answer.tolist()[: len(ours)] == ours and len(ours) in (len(answer), len(answer) - 1)
+
+
+def test_the_recipe_gives_the_model_again_and_both_are_what_was_scored(
+    engine: DataflowEngine, genome: np.ndarray, exported: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "best.yaml").write_text(write_yaml(engine.recipe(genome)))
+    merge(tmp_path / "best.yaml", tmp_path / "merged")
+    again, first = tensors(tmp_path / "merged"), tensors(exported)
+    assert again.keys() == first.keys()
+    assert (tmp_path / "merged" / "config.json").read_bytes() == (exported / "config.json").read_bytes()
+    for name, tensor in first.items():
+        assert again[name].tobytes() == tensor.tobytes(), name
+    assert engine._programs is not None and isinstance(engine._programs.population, Routing)
+    values = {name: jnp.asarray(array[0]) for name, array in engine._space.decode(genome[None]).items()}
+    path = engine._programs.population.candidate(values)
+    for hop in range(int(values["depth"])):
+        for name, array in path.layer(jnp.int32(hop)).items():
+            np.testing.assert_array_equal(array, first[f"model.layers.{hop}.{name}"], err_msg=f"{hop} {name}")
+    for name in ("embed_tokens.weight", "norm.weight"):
+        np.testing.assert_array_equal(path.whole(name), first[f"model.{name}"])
+
+
+def test_twenty_lengths_are_scored_by_one_compilation(engine: DataflowEngine) -> None:
+    genomes = np.tile(engine.start(None), (20, 1))  # type: ignore[arg-type]
+    for number, genome in enumerate(genomes):
+        genome[:number] = 0.9
+    engine.evaluate(genomes[:1])
+    with counted() as compilations:
+        results = engine.evaluate(genomes)
+    assert compilations.count == 0
+    assert [len(engine._space.route(genome).layers) for genome in genomes] == list(range(2, 22))
+    assert len({result.scores["copy"] for result in results}) == 20
+
+
+def test_the_search_starts_at_the_input_model(engine: DataflowEngine) -> None:
+    (own,) = engine.starts
+    start = engine.start(own)
+    assert start is not None and own == Untuned("a", None, ("a",))
+    [same] = engine.evaluate(start[None])
+    parent = engine.measure(own, "search").result
+    assert same.scores["copy"] == pytest.approx(parent.scores["copy"], abs=1e-5)
+    other = engine.measure(Untuned("b", None, ("b",)), "search").result
+    assert other.score is not None and other.scores["copy"] != parent.scores["copy"]
+    with pytest.raises(InputError, match="starts at baseline or center"):
+        engine.start(Path("start.yaml"))
+
+
+def test_models_that_cannot_be_merged_have_no_untuned_merges(engine: DataflowEngine, tmp_path: Path) -> None:
+    assert engine.baselines == ()
+    path = write_pool(tmp_path, search={"baselines": ["uniform"]})
+    with pytest.raises(InputError, match=r"search\.baselines: uniform cannot merge these models: .*num_hidden_layers"):
+        plan(path)
+
+
+def test_models_of_one_layout_have_them(tmp_path: Path) -> None:
+    engine = engine_of(write_world(tmp_path, space=SPACE | {"repeats": 1}))
+    assert [merge.name for merge in engine.baselines][:2] == ["uniform", "task_arithmetic"]
+    result = engine.measure(engine.baselines[0], "test").result
+    base = engine.measure(Untuned("base", None, ("base",)), "test").result
+    assert result.score is not None and base.score is not None and result.score != base.score
+
+
+def test_a_parent_reads_with_its_own_tokenizer(tmp_path: Path) -> None:
+    """Model b's tokenizer numbers the words the other way round, and so do its rows: it finds the same texts likely."""
+    path = write_pool(tmp_path, objectives=OBJECTIVES[:1])
+    before = engine_of(path).measure(Untuned("b", None, ("b",)), "test").result
+    file = tmp_path / "models" / "b" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    words = content["model"]["vocab"]
+    size = len(words)
+    content["model"]["vocab"] = {w: i if i < 4 else size + 3 - i for w, i in words.items()}
+    file.write_text(json.dumps(content))
+    order = [*range(4), *range(size - 1, 3, -1)]
+    embedding = "model.embed_tokens.weight"
+    change_tensors(tmp_path / "models" / "b", lambda t: t.update({embedding: t[embedding][order].copy()}))
+    after = engine_of(path).measure(Untuned("b", None, ("b",)), "test").result
+    assert after.score == pytest.approx(before.score, abs=1e-5)
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) | {"seconds": 0} for line in (run / "history.jsonl").read_text().splitlines()]
+    return sorted(rows, key=lambda row: (row["stage"], row["generation"], row["index"]))
+
+
+def test_an_extended_run_is_that_of_one_go_and_that_of_two_devices(tmp_path: Path) -> None:
+    path = write_pool(tmp_path, objectives=OBJECTIVES[:1])
+    for out, generations in (("one", 3), ("two", 1), ("two", 3)):
+        run = evolve(path, tmp_path / out, overrides=[f"search.generations={generations}"])
+    assert history(tmp_path / "one") == history(tmp_path / "two")
+    assert (tmp_path / "one" / "best.yaml").read_text() == (tmp_path / "two" / "best.yaml").read_text()
+    assert {row["stage"] for row in history(tmp_path / "one")} == {"dataflow", "random_search"}
+    assert list(run.summary["baselines"]) == ["a", "b", "random_search"] and run.summary["start"] == "a"
+    assert run.best["jaxmerge"]["path"][0] == "a.0" and run.best["jaxmerge"]["path"][-1] == "a.2"
+    sharing = run.best["jaxmerge"]["sharing"]
+    assert sharing["layers"] == len(run.best["slices"])
+    card = (tmp_path / "two" / "model" / "README.md").read_text()
+    assert f"Of its {sharing['layers']} layers {sharing['unique_layers']} are different" in card
+    assert "- space: data flow" in card and (tmp_path / "two" / "report.html").exists()
+    run.export(tmp_path / "worst", (0, 1))
+    assert (tmp_path / "worst" / "model.safetensors").exists()
+
+    command = [sys.executable, "-P", "-m", "jaxmerge", "evolve", str(path), str(tmp_path / "both")]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert history(tmp_path / "both") == history(tmp_path / "one")
+    assert json.loads((tmp_path / "both" / "summary.json").read_text())["devices"].startswith("2 x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rope_theta": 5e5}, "the rotary embedding differs from that"),
+        ({"rms_norm_eps": 1e-3}, "rms_norm_eps is 0.001, but 1e-05"),
+        ({"hidden_act": "gelu"}, "hidden_act is gelu, but silu"),
+        ({"model_type": "mistral", "sliding_window": 4}, "attention windows"),
+    ],
+)
+def test_models_whose_blocks_differ_are_refused_by_name(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = write_pool(tmp_path)
+    change_json(tmp_path / "models" / "b" / "config.json", **changes)
+    with pytest.raises(CheckpointError, match=r"models\.b: ") as failed:
+        plan(path)
+    assert message in str(failed.value) and "\n" not in str(failed.value)
+
+
+def test_an_architecture_that_cannot_be_folded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_pool(tmp_path)
+    llama = replace(ARCHITECTURES["llama"], unfoldable="its blocks end in a norm")
+    monkeypatch.setitem(ARCHITECTURES, "llama", llama)
+    with pytest.raises(CheckpointError, match=r"models\.a: .* its blocks end in a norm; take another model"):
+        plan(path)
+
+
+def test_a_dry_run_tells_hops_dimension_and_memory(tmp_path: Path) -> None:
+    lines = plan(write_pool(tmp_path))
+    assert lines["space"] == "data flow, 40 dimensions"
+    assert lines["hops"] == "2 to 22 layers, chosen from 20 slots; scales: hop"
+    assert lines["bank"].endswith("MiB on each of 1 devices") and "(a 3, b 2)" in lines["models"]
