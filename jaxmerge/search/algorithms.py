@@ -23,7 +23,7 @@ GROUP = "jaxmerge.algorithms"
 LARGEST_FULL_COVARIANCE = 256
 NOT_YET = ("adam",)
 # Our own, each a module of this package with `build`.
-OURS = ("nsga2",)
+OURS = ("nsga2", "cycleqd", "m2n2", "model_swarms")
 
 
 class Algorithm(Protocol):
@@ -95,12 +95,14 @@ def algorithm(
     options: Mapping[str, Any] | None = None,
     folder: Path = Path(),
     objectives: int = 1,
+    positions: np.ndarray | None = None,
 ) -> Algorithm:
     """The algorithm of a name: ours, evosax's, `random_search`, `module:function` or an entry point.
 
     population: candidates a generation; None: 4 + floor(3 ln d), raised to what the algorithm accepts.
     sigma: first standard deviation, in widths of the box. folder: where a user's module is looked for first.
     objectives: how many there are, for algorithms that are told of several.
+    positions: where in the model each gene acts, float `[d]` from 0, its beginning, to 1; None: evenly, in their order.
     Raises InputError for an unknown name or option, and for a population that the algorithm refuses.
     """
     options = dict(options or {})
@@ -118,6 +120,7 @@ def algorithm(
             sigma=sigma,
             options=options,
             objectives=objectives,
+            positions=np.linspace(0.0, 1.0, dimension) if positions is None else positions,
         )
         return made
     from importlib.metadata import entry_points

@@ -53,6 +53,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def positions(self) -> np.ndarray:
+        """Where in the model each gene acts: float `[d]` from 0, its beginning, to 1, its end."""
+        ...
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits for which every objective has data."""
         ...

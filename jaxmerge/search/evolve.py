@@ -79,8 +79,7 @@ def evolve(
     for leg in stages[1:]:
         if leg.checkable is not None:
             engine = build(leg.checkable)
-            algorithm_of(leg.checkable, engine)
-            require_usable(leg.checkable, engine)
+            require_usable(leg.checkable, engine, algorithm_of(leg.checkable, engine))
     if len(stages) > 1:
         stages[-1].folder.require_free()
     for leg in stages:
@@ -95,8 +94,7 @@ def _run(leg: Leg, progress: Report, publish: Publish | None, build: Build) -> N
         wanted = _as_placed(wanted, resolved.read_config(folder.config))
     engine = build(wanted)
     made = algorithm_of(wanted, engine)
-    require_usable(wanted, engine)
-    require_several(wanted, engine, made, limit_of(wanted).total(made.population))
+    require_usable(wanted, engine, made)
     folder.require_free()
     try:
         with (
@@ -130,8 +128,7 @@ def plan(
 def _plan(wanted: EvolveConfig, build: Build) -> dict[str, str]:
     engine = build(wanted)
     made = algorithm_of(wanted, engine)
-    require_usable(wanted, engine)
-    require_several(wanted, engine, made, limit_of(wanted).total(made.population))
+    require_usable(wanted, engine, made)
     limit = limit_of(wanted)
     total = limit.total(made.population)
     hours = wanted.search.budget.hours
@@ -162,6 +159,7 @@ def algorithm_of(config: EvolveConfig, engine: Engine) -> Algorithm:
         options=config.search.options,
         folder=config.folder,
         objectives=len(config.objectives),
+        positions=engine.positions,
     )
 
 
@@ -171,7 +169,7 @@ def limit_of(config: EvolveConfig) -> Limit:
     return Limit(config.search.last_generation, budget.candidates, seconds)
 
 
-def require_usable(config: EvolveConfig, engine: Engine) -> None:
+def require_usable(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> None:
     """Checks what can be checked before the models are loaded."""
     if "search" not in engine.splits:
         raise InputError("objectives: every objective needs data.search")
@@ -179,6 +177,7 @@ def require_usable(config: EvolveConfig, engine: Engine) -> None:
     require_evaluable(config, engine)
     if config.search.start not in ("baseline", "center"):
         engine.start(config.folder / config.search.start)
+    require_several(config, engine, algorithm, limit_of(config).total(algorithm.population))
 
 
 def _as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:

@@ -20,3 +20,8 @@ def draw_key(stage: Array, generation: int, purpose: str) -> Array:
 def host_seed(key: Array) -> list[int]:
     """A seed for NumPy's generator that is a function of the key alone."""
     return [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
+
+
+def host_random(key: Array) -> np.random.Generator:
+    """NumPy's generator, seeded by a key."""
+    return np.random.default_rng(host_seed(key))

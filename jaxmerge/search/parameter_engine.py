@@ -54,6 +54,10 @@ class ParameterEngine(ScoringEngine):
     def starts(self) -> tuple[Untuned, ...]:
         return self.baselines
 
+    @property
+    def positions(self) -> np.ndarray:
+        return self._space.positions
+
     def plan(self) -> Mapping[str, str]:
         return memory_and_time(
             self._models, self._objectives, self._dtype, block=self._mesh.size * self._chunk, chunk=self._chunk

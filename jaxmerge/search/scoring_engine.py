@@ -101,6 +101,10 @@ class ScoringEngine(ABC):
         return tuple(self._objectives)
 
     @property
+    def positions(self) -> np.ndarray:
+        return np.linspace(0.0, 1.0, self.dimension)
+
+    @property
     def splits(self) -> tuple[str, ...]:
         common = set.intersection(*(set(objective.splits()) for objective in self._objectives))
         return tuple(split for split in ("search", "validation", "test") if split in common)

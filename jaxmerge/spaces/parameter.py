@@ -70,7 +70,7 @@ class ParameterSpace:
 
     @cached_property
     def dimension(self) -> int:
-        return sum(int(np.prod(self._shape(parameter))) for parameter, _ in self.searched)
+        return sum(int(np.prod(shape)) for shape in self._shapes)
 
     @cached_property
     def genes(self) -> tuple[str, ...]:
@@ -81,6 +81,18 @@ class ParameterSpace:
             for group in self.groups.names
             for suffix in ([f"[{expert}]" for expert in self.experts] if parameter.per_source else [""])
         )
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """Where in the model each gene acts: float64 `[d]`, from 0 for the first group to 1 for the last."""
+        count = len(self.groups.names)
+        places = np.arange(count) / max(count - 1, 1)
+        parts = [np.broadcast_to(places.reshape(-1, *[1] * (len(shape) - 1)), shape).ravel() for shape in self._shapes]
+        return np.concatenate(parts)
+
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [self._shape(parameter) for parameter, _ in self.searched]
 
     def grid(self, parameter: Parameter) -> np.ndarray:
         """The values a gridded parameter takes, ascending, float64."""

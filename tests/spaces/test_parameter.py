@@ -74,6 +74,11 @@ def test_genes_run_from_the_lower_to_the_upper_bound() -> None:
     assert (low == -0.5).all() and (high == 1.5).all()
 
 
+def test_genes_know_where_in_the_model_they_act() -> None:
+    searched = space(weight=Range(-0.5, 1.5), density=Range(0.1, 1.0))
+    assert searched.positions.tolist() == [i / 6 for i in range(7) for _ in range(2)] * 2
+
+
 def test_densities_fall_on_a_grid_of_exact_binary_fractions() -> None:
     searched = space(weight=1.0, density=Range(0.1, 1.0))
     genomes = np.random.default_rng(0).random((50, searched.dimension), dtype=np.float32)

@@ -38,6 +38,7 @@ class FakeEngine:
     """Shares of `EXAMPLES` thresholds that a candidate's distance stays below; one candidate in seven fails."""
 
     dimension = DIMENSION
+    positions = np.linspace(0, 1, DIMENSION)
     splits: tuple[str, ...] = ("search", "validation", "test")
     sampled = False
     examples: Mapping[str, Mapping[str, int]] = {"near": dict.fromkeys(("search", "validation", "test"), EXAMPLES)}
