@@ -174,10 +174,10 @@ def require_usable(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -
     if "search" not in engine.splits:
         raise InputError("objectives: every objective needs data.search")
     _ = engine.baselines
+    require_several(config, engine, algorithm, limit_of(config).total(algorithm.population))
     require_evaluable(config, engine)
     if config.search.start not in ("baseline", "center"):
         engine.start(config.folder / config.search.start)
-    require_several(config, engine, algorithm, limit_of(config).total(algorithm.population))
 
 
 def _as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:

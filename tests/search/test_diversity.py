@@ -159,6 +159,8 @@ def test_a_run_goes_on_to_the_same_history(tmp_path: Path, name: str) -> None:
         ("m2n2", "search.options={archive: 1}", "1 is not a whole number in"),
         ("m2n2", "search.options={archive: 2.5}", "must be a whole number"),
         ("cycleqd", "search.options={cels: 3}", "unknown option 'cels'; did you mean 'cells'"),
+        ("m2n2", "search.evaluation={kind: racing}", "m2n2 needs all scores of every candidate; use full"),
+        ("cycleqd", "search.evaluation={kind: racing}", "cycleqd needs all scores of every candidate; use full"),
         ("m2n2", "search.pick=knee", "m2n2 searches for one best candidate"),
     ],
 )
