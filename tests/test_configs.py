@@ -17,6 +17,7 @@ from tiny_world import write_model, write_world
 from jaxmerge.architectures.registry import ARCHITECTURES, architecture_of
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
+from jaxmerge.launch.kinds import KINDS
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.interface import Batch
 from jaxmerge.objectives.loading import build
@@ -35,7 +36,8 @@ from jaxmerge.tokens.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-PAGES = sorted((ROOT / "docs").glob("*.md")) + [file for file in [ROOT / "README.md"] if file.exists()]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "launch" / "README.md"]
+PAGES += [file for file in [ROOT / "README.md"] if file.exists()]
 SECTIONS = {"space": Space, "search": Search, "runtime": Runtime, "output": Output}
 
 
@@ -68,6 +70,8 @@ def forgotten(own):
 def check(document: Document) -> Any:
     """Validates whatever a document is: a recipe, a config, objectives, or some sections of a config."""
     keys = set(document.data)
+    if "kind" in keys:
+        return document.validate(KINDS[document.data["kind"]])
     if "merge_method" in keys:
         return document.validate(Recipe)
     if {"models", "space"} <= keys:
@@ -88,7 +92,7 @@ def check(document: Document) -> Any:
 def test_a_config_is_valid_and_says_what_it_does(file):
     assert check(Document.read(file)) is not None
     comment = "".join(line for line in file.read_text(encoding="utf-8").splitlines(True) if line.startswith("#"))
-    command = "merge" if file.parent.name == "recipes" else "evolve"
+    command = {"recipes": "merge", "launch": "launch"}.get(file.parent.name, "evolve")
     assert f"jaxmerge {command} {file.relative_to(ROOT)}" in comment
     assert "# Time: " in comment and "# Result: " in comment
 

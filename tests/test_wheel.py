@@ -26,16 +26,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_has_every_module_and_data_file_of_the_package(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
-    folders = [ROOT / "jaxmerge", *((ROOT / "jaxmerge" / name) for name in ("kernels", "converters"))]
+    folders = [ROOT / "jaxmerge", *((ROOT / "jaxmerge" / name) for name in ("kernels", "converters", "launch"))]
     wanted = {
         f"jaxmerge/{file.relative_to(ROOT / 'jaxmerge')}"
         for folder in folders
         for file in folder.rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    assert {"jaxmerge/kernels/__init__.py", "jaxmerge/converters/hf.py"} <= wanted
+    assert {"jaxmerge/kernels/__init__.py", "jaxmerge/converters/hf.py", "jaxmerge/launch/README.md"} <= wanted
     assert wanted <= packed, sorted(wanted - packed)[:10]
-    assert not any(name.startswith(("kernels/", "converters/", "tests/")) for name in packed)
+    assert not any(name.startswith(("kernels/", "converters/", "launch/", "tests/")) for name in packed)
 
 
 def test_the_installed_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:

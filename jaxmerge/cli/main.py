@@ -17,7 +17,7 @@ import typer
 from jaxmerge.errors import Interrupted, JaxmergeError
 from jaxmerge.runtime.compilation_cache import keep_compilations
 
-COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "demo")
+COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "launch", "demo")
 # Those whose last folder is what they write.
 WITH_OUT = ("merge", "evolve", "export", "report", "demo")
 
@@ -65,9 +65,11 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one command and give its exit code: 0 done, 1 defect, 2 wrong input, 3 bad checkpoint, 75 interrupted."""
-    debug = "--debug" in arguments
-    # `--debug` is understood anywhere on the line, before or after the subcommand.
-    arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
+    # `--debug` is understood anywhere on the line, before or after the subcommand; what follows `--` is another's.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:end]
+    own = [argument for argument in arguments[:end] if argument != "--debug"]
+    arguments = [*own, *arguments[end:]] or ["--help"]
     received: list[int] = []
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
