@@ -26,7 +26,9 @@ OPTIONS = {
 }
 
 
-def build(dimension: int, population: int, sigma: float, options: Mapping[str, Any], **_: Any) -> "NSGA2":
+def build(
+    dimension: int, population: int, sigma: float, options: Mapping[str, Any], objectives: int, **_: Any
+) -> "NSGA2":
     """options: pymoo's `prob` and `eta` of SBX and the `prob_var` (a gene's; 0: 1/d, at most 0.5) and `eta` of PM.
 
     Raises InputError where pymoo is not installed.
@@ -35,23 +37,28 @@ def build(dimension: int, population: int, sigma: float, options: Mapping[str, A
         import pymoo  # noqa: F401
     except ImportError:
         raise InputError("search.algorithm: nsga2 needs pymoo; pip install 'jaxmerge[pareto]'") from None
-    return NSGA2(dimension, population, sigma, read_options(options, OPTIONS, "nsga2"))
+    return NSGA2(dimension, population, sigma, objectives, read_options(options, OPTIONS, "nsga2"))
 
 
 @dataclass(frozen=True)
 class NSGA2:
-    """The state: `genomes` `[n, d]` and their `losses` `[n, objectives]`, n = 0 in the second before the first tell."""
+    """The state: the survivors' `genomes` `[P, d]` and `losses` `[P, objectives]`; before the first tell, what is to be
+    tried, with losses of +inf."""
 
     dimension: int
     population: int
     sigma: float
+    objectives: int
     options: Mapping[str, float]
     compares: bool = True
     several: Literal["objectives"] = "objectives"
     archive: int = 0
 
     def init(self, key: Array, start: np.ndarray) -> Any:
-        return {"genomes": spread(key, start, self.sigma, self.population), "losses": np.zeros((0, 0))}
+        return {
+            "genomes": spread(key, start, self.sigma, self.population),
+            "losses": np.full((self.population, self.objectives), np.inf),
+        }
 
     def ask(self, key: Array, generation: int, state: Any) -> tuple[np.ndarray, Any]:
         if generation == 0:
@@ -79,7 +86,7 @@ class NSGA2:
         from pymoo.operators.crossover.sbx import SBX
         from pymoo.operators.mutation.pm import PM
 
-        problem = Problem(n_var=self.dimension, n_obj=state["losses"].shape[1], n_ieq_constr=1, xl=0.0, xu=1.0)
+        problem = Problem(n_var=self.dimension, n_obj=self.objectives, n_ieq_constr=1, xl=0.0, xu=1.0)
         made = Algorithm(
             pop_size=self.population,
             crossover=SBX(prob=self.options["crossover_prob"], eta=self.options["crossover_eta"]),

@@ -88,10 +88,10 @@ def example_losses(
     results: Sequence[Result], examples: Sequence[Mapping[str, np.ndarray] | None], objectives: Sequence[str]
 ) -> np.ndarray:
     """Minus the score of each example, float64 `[P, examples]`, objective after objective; +inf throughout for a
-    candidate that failed."""
+    candidate that failed, in one column where all did."""
     rows = [
         None if result.score is None or found is None else -np.concatenate([found[name] for name in objectives])
         for result, found in zip(results, examples, strict=True)
     ]
-    width = next((row.size for row in rows if row is not None), 0)
+    width = next((row.size for row in rows if row is not None), 1)
     return np.stack([np.full(width, np.inf) if row is None else row.astype(np.float64) for row in rows])

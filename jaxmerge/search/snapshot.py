@@ -34,8 +34,10 @@ class Snapshots:
 
     def save(self, generation: int, state: Any, history: History) -> None:
         """Store the state after `generation`, if the interval has passed. The one before is kept until it is
-        there."""
+        there. A state with an empty array, which Orbax does not store, is left to the history."""
         if time.monotonic() - self._last < self.interval:
+            return
+        if any(np.size(leaf) == 0 for leaf in jax.tree.leaves(state)):
             return
         import orbax.checkpoint as ocp
 
