@@ -51,6 +51,10 @@ class DataflowEngine(ScoringEngine):
     def dimension(self) -> int:
         return self._space.dimension
 
+    @property
+    def positions(self) -> np.ndarray:
+        return self._space.positions
+
     @cached_property
     def baselines(self) -> tuple[Untuned, ...]:
         merges = untuned(self._config)

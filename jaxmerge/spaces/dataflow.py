@@ -123,6 +123,15 @@ class DataflowSpace:
         }[self.scales]
         return (*(f"include {slot}" for slot in slots), *scales)
 
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """Where in the path each gene acts: float64 `[d]` from 0 to 1. A pair's scale acts where its first layer is
+        among the pool's, a net's weights everywhere, which is 0."""
+        slots = np.linspace(0.0, 1.0, self.slots)
+        layers = np.linspace(0.0, 1.0, self.pool.size).repeat(self.pool.size)
+        rest = {"none": slots[:0], "hop": slots, "pair": layers, "network": np.zeros(self._scale_genes)}
+        return np.concatenate([slots, rest[self.scales]])
+
     def center(self) -> np.ndarray:
         """No slot, and scales of 1: float32 `[d]`."""
         scale = 0.5 if self.scales == "network" else self._one

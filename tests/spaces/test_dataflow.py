@@ -57,6 +57,7 @@ def test_a_search_starts_at_the_input_model_itself(scales: str, count: int, boun
     assert route.layers.tolist() == [0, 1, 2, 3]
     assert (route.scales == 1).all() and (route.factors == 1).all()
     assert own.route(own.center()).layers.tolist() == [0, 3]
+    assert own.positions.shape == (own.dimension,) and own.positions.min() == 0 and own.positions.max() == 1
 
 
 def test_the_start_is_the_papers() -> None:
