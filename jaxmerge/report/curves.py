@@ -52,8 +52,8 @@ def best_so_far(generations: Sequence[Generation]) -> Curve:
     best: list[float] = []
     everything = [result for generation in generations for result in generation.results]
     for position, result in enumerate(everything, 1):
-        # Who left a race was scored on a few examples.
-        score = result.score if result.left is None else None
+        # Others were scored on a few examples.
+        score = result.score if result.final else None
         if score is not None and (not best or score > best[-1]):
             x.append(position)
             best.append(score)

@@ -43,13 +43,16 @@ class Evaluation(Strict):
     racing: everyone is scored on `first` examples, then on `block` more at a time; who has no chance left to be one of
     the best leaves, `keep` of a generation, or with 1 the best of the run. confidence: the probability that none was
     sent away who would have been, in each generation.
+    irt: everyone is scored on `subset` examples, from which the score on all is predicted; the `keep` best of a
+    generation are scored on all.
     """
 
-    kind: Literal["full", "racing"] = "full"
+    kind: Literal["full", "racing", "irt"] = "full"
     confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
     block: Count | None = None
     first: Count | None = None
     keep: Count | None = None
+    subset: Count | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -70,6 +73,7 @@ class Evaluation(Strict):
 EVALUATIONS: dict[str, dict[str, Any]] = {
     "full": {},
     "racing": {"confidence": 0.95, "block": 16, "first": 32, "keep": 1},
+    "irt": {"subset": 48, "keep": 1},
 }
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from jaxmerge.search.blocks import Blocks
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.finalists import Place
 from jaxmerge.search.history import Generation
 from jaxmerge.search.measurements import Measurements
-from jaxmerge.search.racing_score import Blocks
 from jaxmerge.search.ranking import columns
 
 # Drawn at random, besides the finalists, and scored on all examples.

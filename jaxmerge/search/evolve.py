@@ -5,7 +5,7 @@ Every step can be interrupted at any moment; the same call goes on where it stoo
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -199,6 +199,8 @@ class _Evolution:
     algorithm: Algorithm
     progress: Report
     publish: Publish | None
+    # The untuned merges' scores of the search examples.
+    answered: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def run(self) -> None:
         history = History.read(self.folder.history, self.algorithm.population, self.folder.populations())
@@ -213,6 +215,8 @@ class _Evolution:
         measurements = Measurements(self.folder.measurements, self.engine, _context(self.engine))
         merges = (*parents(self.config), *self.engine.baselines)
         self._measure(measurements, "baselines", merges)
+        known = [measurements.of(merge.name, merge, "search").examples for merge in merges]
+        self.answered = [examples for examples in known if examples]
         start, origin = self._start(measurements)
         found = self._search(history, start)
         control = self._random_search(history)
@@ -299,7 +303,7 @@ class _Evolution:
             )
             self.progress(event)
 
-        score = scorer(self.config, self.engine, history, stage.name)
+        score = scorer(self.config, self.engine, history, stage.name, self.answered)
         snapshots, examples = Snapshots(self.folder.state, stage.name), Examples(self.folder.examples / stage.name)
         found = search(stage, score, history, snapshots, report, examples)
         if not best_places(found, 1):

@@ -37,7 +37,7 @@ def measure(stage: str, generations: Sequence[Generation], limit: "Limit", popul
     """The state of a stage. seconds: what its evaluations took so far."""
     scores = [columns(generation.results)[0] for generation in generations]
     everything = np.concatenate(scores)
-    stayed = columns([r for generation in generations for r in generation.results if r.left is None])[0]
+    stayed = columns([r for generation in generations for r in generation.results if r.final])[0]
     stayed = stayed[np.isfinite(stayed)]
     finite, last = everything[np.isfinite(everything)], scores[-1][np.isfinite(scores[-1])]
     done, total = len(generations), limit.total(population)

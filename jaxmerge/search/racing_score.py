@@ -1,41 +1,18 @@
 """A generation scored as a race. What is asked of the engine depends on the history and the config alone."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jaxmerge.objectives.interface import Block
+from jaxmerge.search.blocks import Blocks, Entry
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.finalists import best_places
 from jaxmerge.search.history import History
 from jaxmerge.search.racing import Examples, Race
 from jaxmerge.search.result import Result
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """How the search examples are dealt. sizes: how many of each objective there are; together they make `count`
-    blocks, of which everyone is scored on the `first`."""
-
-    sizes: Mapping[str, int]
-    count: int
-    first: int
-
-    @classmethod
-    def of(cls, config: EvolveConfig, engine: Engine) -> "Blocks":
-        """As the config has them. Every block holds examples of every objective, of those with fewer fewer."""
-        wanted = config.search.evaluation
-        assert wanted.block and wanted.first
-        sizes = {
-            objective.name: min(objective.sample or math.inf, engine.examples[objective.name]["search"])
-            for objective in config.objectives
-        }
-        most = max(sizes.values())
-        count = int(min(math.ceil(most / wanted.block), *sizes.values()))
-        return cls({k: int(v) for k, v in sizes.items()}, count, math.ceil(wanted.first / (most / count)))
 
 
 @dataclass(frozen=True)
@@ -52,7 +29,7 @@ class RacingScore:
         assert wanted.confidence and wanted.keep
         draw = generation if self.engine.sampled else None
         champion = self._champion()
-        entries = [_Entry() for _ in genomes]
+        entries = [Entry() for _ in genomes]
         race = Race(
             blocks.sizes,
             self.engine.weights,
@@ -97,43 +74,7 @@ class RacingScore:
         return best[0].result.seen if best and best[0].result.left is None else None
 
 
-class _Entry:
-    """What is known of a candidate. left: see `Result`."""
-
-    def __init__(self) -> None:
-        self.parts: list[Result] = []
-        self.left: int | None = None
-
-    def add(self, part: Result) -> None:
-        self.parts.append(part)
-
-    @property
-    def seen(self) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
-        for part in self.parts:
-            for name, values in (part.examples or {}).items():
-                found[name] = np.where(np.isnan(values), found[name], values) if name in found else values
-        return found
-
-    def result(self, weights: Mapping[str, float]) -> Result:
-        seconds = sum(part.seconds for part in self.parts)
-        failed = next((part for part in self.parts if part.score is None), None)
-        if failed is not None:
-            return replace(failed, seconds=seconds)
-        seen = self.seen
-        scores = {name: float(values[np.isfinite(values)].mean(dtype=np.float64)) for name, values in seen.items()}
-        counts = [sum(int(np.isfinite(v).sum()) for v in (part.examples or {}).values()) for part in self.parts]
-        return Result(
-            score=sum(weights[name] * score for name, score in scores.items()),
-            tie=float(np.average([part.tie for part in self.parts], weights=counts)),
-            scores=dict(scores),
-            seconds=seconds,
-            seen=seen,
-            left=self.left,
-        )
-
-
-def _stacked(entries: Sequence[_Entry], running: np.ndarray) -> dict[str, np.ndarray]:
+def _stacked(entries: Sequence[Entry], running: np.ndarray) -> dict[str, np.ndarray]:
     """All candidates' scores by objective, `[P, N]`; NaN throughout for those that are not running."""
     seen = [entry.seen if there else {} for entry, there in zip(entries, running, strict=True)]
     shapes = {name: values.shape for of in seen for name, values in of.items()}

@@ -33,4 +33,10 @@ class Result:
     @property
     def complete(self) -> bool:
         """Whether no example was left out."""
-        return all(np.isfinite(values).all() for values in (self.seen or {}).values())
+        seen = (self.seen or {}).values()
+        return self.left is None and all(np.isfinite(values).all() for values in seen)
+
+    @property
+    def final(self) -> bool:
+        """Whether the score is over everything that the search scores a candidate on, and not over the first few."""
+        return self.left is None and self.estimate is None

@@ -104,7 +104,7 @@ def test_all_blocks_run_in_one_program_and_hold_every_example_once(world: Path) 
         ({"kind": "racing", "confidence": 1.0}, "search.evaluation.confidence"),
         ({"kind": "racing", "confidance": 0.9}, "did you mean 'confidence'"),
         ({"kind": "racing", "block": 0}, "search.evaluation.block"),
-        ({"kind": "racing"}, "search.evaluation.first: 32 examples and blocks of 16 leave nothing to save of 8"),
+        ({"kind": "racing"}, "search.evaluation.first: 32 examples leave nothing to save of 8"),
         ("racing", "search.evaluation: write {kind: racing}"),
     ],
 )
