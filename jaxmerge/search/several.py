@@ -18,8 +18,6 @@ def require_several(config: EvolveConfig, engine: Engine, algorithm: Algorithm, 
         return
     if config.search.evaluation.kind != "full":
         raise InputError(f"search.evaluation.kind: {name} needs all scores of every candidate; use full")
-    if config.search.evaluation.kind != "full":
-        raise InputError(f"search.evaluation: {name} is told of every one of the {kind}; use kind full")
     if kind == "objectives":
         _require_a_trade(config)
     if kind == "examples" and engine.sampled:

@@ -126,9 +126,3 @@ def test_a_kind_that_knows_no_blocks_is_refused(tmp_path: Path) -> None:
     config = write_world(tmp_path, search={"evaluation": RACE}, objectives=[old])
     with pytest.raises(InputError, match="'copy' cannot be scored on a few examples at a time"):
         plan(config)
-
-
-def test_an_algorithm_that_is_told_of_objectives_is_refused(tmp_path: Path) -> None:
-    config = write_world(tmp_path, search={"evaluation": RACE, "algorithm": "nsga2", "population": 4})
-    with pytest.raises(InputError, match="evaluation: nsga2 is told of every one of the objectives"):
-        plan(config)
