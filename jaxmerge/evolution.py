@@ -12,9 +12,10 @@ from jaxmerge.merging.card import Parent
 from jaxmerge.report import kinship
 from jaxmerge.report.build import build as build_report
 from jaxmerge.report.card import model_card
+from jaxmerge.report.monitors import Monitors
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.evolve import evolve as search
-from jaxmerge.search.progress import Report
+from jaxmerge.search.progress import Progress, Report
 from jaxmerge.search.resolved import plain
 from jaxmerge.search.run import Run
 
@@ -33,19 +34,34 @@ def evolve(
     overrides: `search.generations=5` each. progress: called with a `Progress` after each generation.
     Raises InputError and CheckpointError for wrong input before any weight is read, Interrupted on SIGINT and SIGTERM.
     """
-    return search(config, out, overrides=overrides, progress=progress, publish=_Publisher())
+    publisher = _Publisher()
+
+    def report(event: Progress) -> None:
+        publisher.monitors(event)
+        if progress is not None:
+            progress(event)
+
+    try:
+        return search(config, out, overrides=overrides, progress=report, publish=publisher)
+    finally:
+        publisher.monitors.close()
 
 
 class _Publisher:
     """Implements `search.evolve.Publish`."""
 
+    def __init__(self) -> None:
+        self.monitors = Monitors()
+
     def started(self, folder: Path, config: EvolveConfig, folders: Mapping[str, Path]) -> None:
         kinship.record(folder, folders)
+        self.monitors.start(folder, config)
 
     def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
-        references = dict(config.models) | ({BASE: config.base} if config.base is not None else {})
+        references = {name: config.models[name] for name in config.parents}
+        references |= {BASE: config.base} if config.base is not None else {}
         parents = [Parent.of(name, ref, folders[name]) for name, ref in references.items()]
-        title = f"{config.space.title} of {', '.join(config.models)}, evolved"
+        title = f"{config.space.title} of {', '.join(config.parents)}, evolved"
         return model_card(
             title,
             parents=parents,

@@ -17,7 +17,7 @@ import typer
 from jaxmerge.errors import Interrupted, JaxmergeError
 from jaxmerge.runtime.compilation_cache import keep_compilations
 
-COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "launch", "demo")
+COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "watch", "launch", "demo")
 # Those whose last folder is what they write.
 WITH_OUT = ("merge", "evolve", "export", "report", "demo")
 

@@ -34,9 +34,14 @@ def shown() -> Iterator[Callable[["Progress"], None]]:
         yield _log
         return
     from rich.console import Console
+    from rich.text import Text
+
+    def text(progress: "Progress") -> Text:
+        # As Text, for a stage's name may hold brackets, which rich would read as markup.
+        return Text(line(progress), no_wrap=True, overflow="ellipsis")
 
     with Console(stderr=True).status("loading") as status:
-        yield lambda progress: status.update(line(progress))
+        yield lambda progress: status.update(text(progress))
 
 
 def _log(progress: "Progress") -> None:

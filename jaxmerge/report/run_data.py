@@ -66,7 +66,8 @@ def read_run(folder: Path) -> RunData:
     config = _yaml(files.config, config_text)
     search = config.get("search")
     population = search.get("population") if isinstance(search, dict) else None
-    if not isinstance(config.get("models"), dict) or not isinstance(population, int):
+    whole = isinstance(config.get("models"), dict) and isinstance(config.get("space"), dict)
+    if not whole or not isinstance(population, int):
         raise InputError(f"{files.config}: is not the config of a run; name the OUT of jaxmerge evolve")
     recipe_text = _text(files.best) if files.best.exists() else ""
     recipe = _yaml(files.best, recipe_text)
@@ -86,7 +87,7 @@ def _own(history: History, config: Mapping[str, Any], is_stage: bool) -> tuple[G
     """The generations of a run and of the stages before it; a stage shares its file with those after it."""
     stages = {
         *(config.get("earlier") or ()),
-        config.get("name") or (config.get("space") or {}).get("kind", "parameter"),
+        config.get("name") or config["space"].get("kind", "parameter"),
     }
     stages |= set() if is_stage else {RANDOM_SEARCH}
     return tuple(generation for generation in history.generations if generation.stage in stages)

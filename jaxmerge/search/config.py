@@ -154,6 +154,12 @@ class Output(Strict):
         return size
 
 
+class Monitoring(Strict):
+    """Where else a search's figures go. wandb: a project of Weights & Biases."""
+
+    wandb: Name | None = None
+
+
 class Origin(Strict):
     """What a run was made from, as its config.yaml records it. Fingerprints are hashes of content. start: that of the
     recipe, or `search.start` itself where it is no path."""
@@ -196,6 +202,7 @@ class EvolveConfig(Strict):
     search: Search = Search()
     runtime: Runtime = Runtime()
     output: Output = Output()
+    report: Monitoring | None = None
     stages: list[StageConfig] = Field(default_factory=list)
     earlier: list[Name] = Field(default_factory=list)
     origin: Origin | None = None

@@ -6,6 +6,7 @@ Every step can be interrupted at any moment; the same call goes on where it stoo
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -171,6 +172,8 @@ def limit_of(config: EvolveConfig) -> Limit:
 
 def require_usable(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> None:
     """Checks what can be checked before the models are loaded."""
+    if config.report and config.report.wandb and find_spec("wandb") is None:
+        raise InputError("report.wandb: needs wandb; pip install jaxmerge[wandb], or remove the key")
     if "search" not in engine.splits:
         raise InputError("objectives: every objective needs data.search")
     _ = engine.baselines
@@ -303,6 +306,8 @@ class _Evolution:
             )
             self.progress(event)
 
+        total = stage.limit.total(stage.algorithm.population)
+        self.progress(Progress(stage.name, history.count(stage.name), total))
         score = scorer(self.config, self.engine, history, stage.name, self.answered)
         snapshots, examples = Snapshots(self.folder.state, stage.name), Examples(self.folder.examples / stage.name)
         found = search(stage, score, history, snapshots, report, examples)

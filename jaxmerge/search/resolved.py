@@ -14,7 +14,7 @@ from jaxmerge.search.fingerprint import hash_of_file, hash_of_model, hash_of_tok
 
 HEADER = "# The config of this run as it was resolved. The same command with the config it came from resumes the run.\n"
 # What may change when a run is resumed; a path may, for what it leads to is compared by content.
-FREE = (("search", "generations"), ("search", "budget"), ("runtime",), ("origin", "folder"))
+FREE = (("search", "generations"), ("search", "budget"), ("runtime",), ("report",), ("origin", "folder"))
 PATHS = (("models",), ("base",), ("tokenizer",), ("search", "start"))
 # By these names the user knows what is compared by content.
 NAMED: dict[tuple[str | int, ...], tuple[str, ...]] = {
