@@ -8,26 +8,29 @@ from jaxmerge.architectures import llama, mistral, qwen2, qwen3
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.decoder import decoder_table
 from jaxmerge.architectures.table import Table
+from jaxmerge.architectures.windows import read_layer_types
 from jaxmerge.errors import InputError
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family of models. read: config.json to sizes; table: sizes to the list of parameters.
+    """A family of models. read: config.json to sizes; table: sizes to the list of parameters. layer_types: config.json
+    to the kind of attention of each layer, for a family whose layers may differ in it; None where there are no windows.
     unfoldable: why a scale of the stream cannot be folded into its blocks, see `architectures.fold`; None where it can.
     """
 
     name: str
     read: Callable[[dict[str, Any]], DecoderConfig]
     table: Callable[[DecoderConfig], Table]
+    layer_types: Callable[[dict[str, Any]], list[str] | None] | None = None
     unfoldable: str | None = None
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture("llama", llama.read, decoder_table),
     "mistral": Architecture("mistral", mistral.read, decoder_table),
-    "qwen2": Architecture("qwen2", qwen2.read, decoder_table),
-    "qwen3": Architecture("qwen3", qwen3.read, decoder_table),
+    "qwen2": Architecture("qwen2", qwen2.read, decoder_table, read_layer_types),
+    "qwen3": Architecture("qwen3", qwen3.read, decoder_table, read_layer_types),
 }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxmerge.architectures.registry import ARCHITECTURES
+from jaxmerge.architectures.windows import FULL
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.config_changes import changed_config
 from jaxmerge.converters.reference import resolve as resolve_reference
@@ -155,7 +157,33 @@ def _config(
     for key in DEPTH_KEYS:
         if key in source:
             changed[key] = len(layers)
+    if kinds := _layer_types(models, like, parts):
+        changed["layer_types"] = kinds
     return changed
+
+
+def _layer_types(models: Sequence[Checkpoint], like: int, parts: Sequence[Slice]) -> list[str]:
+    """The kind of attention of each output layer, as it was in its own model: by the number that the layer has now,
+    another might have the window. Empty where `like` has no windows."""
+    if _kinds(models[like]) is None:
+        return []
+    found: list[str] = []
+    for part in parts:
+        own = next((i for i in part.inputs if i.model == like), part.inputs[0])
+        depth = part.depth or 0
+        kinds = _kinds(models[own.model])
+        found += [FULL] * depth if kinds is None else kinds[own.first : own.first + depth]
+    return found
+
+
+def _kinds(model: Checkpoint) -> list[str] | None:
+    architecture = ARCHITECTURES.get(model.config.get("model_type", ""))
+    if architecture is None or architecture.layer_types is None:
+        return None
+    try:
+        return architecture.layer_types(model.config)
+    except InputError:
+        return None  # merged by its tensors' names, see `require_whole`
 
 
 def _layer_source(part: Slice, like: int) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.architectures.table import Table
+from jaxmerge.architectures.windows import layer_window
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.fit import require_fit
 from jaxmerge.converters.model import layout_of
@@ -99,8 +100,16 @@ def _require_same_block(
             shown = isinstance(mine, int | float | str) and not isinstance(mine, bool)
             what = f"is {mine}, but {theirs} in" if shown else "differs from that of"
             raise CheckpointError(f"models.{name}: {source.folder}: {label} {what} {first.folder}; {demand}")
-    if len(set(config.windows) | set(expected.windows)) > 1:
+    if not set(config.windows) <= _windows(first, expected):
         raise CheckpointError(
             f"models.{name}: {source.folder}: its layers have other attention windows than those of {first.folder}; "
             f"{demand}"
         )
+
+
+def _windows(model: Checkpoint, config: DecoderConfig) -> set[int | None]:
+    """The attention windows that layers may have side by side in a model like this."""
+    layer_types = architecture_of(model.config).layer_types
+    if layer_types is not None and layer_types(model.config) is not None:
+        return {None, layer_window(model.config)}
+    return set(config.windows)

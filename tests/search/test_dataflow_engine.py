@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from damage import change_json, change_tensors, change_yaml
+from safetensors.numpy import save_file
 from tiny_world import write_world
 from transformers import AutoModelForCausalLM
 
@@ -68,6 +69,18 @@ def tensors(folder: Path) -> dict[str, np.ndarray]:
     return {name: checkpoint.read(name) for name in checkpoint.tensors}
 
 
+def likelihoods(model: Any, objective: PreparedObjective) -> np.ndarray:
+    """What transformers gives for each reference answer of the test split."""
+    found = []
+    for [tokens] in objective.split("test").references:
+        ids = torch.tensor([tokens.ids])
+        with torch.no_grad():
+            logs = torch.log_softmax(model(ids).logits[0, :-1].double(), -1)
+        picked = logs[torch.arange(len(tokens.ids) - 1), ids[0, 1:]]
+        found.append(picked[tokens.counted_from - 1 :].mean().item())
+    return np.array(found)
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> DataflowEngine:
     return engine_of(write_pool(tmp_path_factory.mktemp("pool"), objectives=OBJECTIVES))
@@ -97,12 +110,7 @@ def test_transformers_gives_the_recorded_score_and_the_same_text(
     assert type(model).__name__ == "LlamaForCausalLM"
     copy, say = engine.objectives
     assert isinstance(copy, PreparedObjective) and isinstance(say, PreparedObjective)
-    for [tokens], expected in zip(copy.split("test").references, measured, strict=True):
-        ids = torch.tensor([tokens.ids])
-        with torch.no_grad():
-            logs = torch.log_softmax(model(ids).logits[0, :-1].double(), -1)
-        picked = logs[torch.arange(len(tokens.ids) - 1), ids[0, 1:]][tokens.counted_from - 1 :]
-        assert picked.mean().item() == pytest.approx(float(expected), abs=1e-4)
+    np.testing.assert_allclose(likelihoods(model, copy), measured, atol=1e-4)
     prompts = say.split("test").select(say.config, None).prompts
     written = engine._candidates(genome[None]).generate(prompts, 6, say.tokenizer.eos_ids)[0]
     for [tokens], own in zip(say.split("test").prompts, written, strict=True):
@@ -129,6 +137,43 @@ def test_the_recipe_gives_the_model_again_and_both_are_what_was_scored(
             np.testing.assert_array_equal(array, first[f"model.layers.{hop}.{name}"], err_msg=f"{hop} {name}")
     for name in ("embed_tokens.weight", "norm.weight"):
         np.testing.assert_array_equal(path.whole(name), first[f"model.{name}"])
+
+
+FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "llama": ({"attention_bias": True, "mlp_bias": True},) * 2,
+    "mistral": ({"sliding_window": 4},) * 2,
+    "qwen2": (
+        {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+        {"use_sliding_window": True, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
+    "qwen3": ({"head_dim": 8, "attention_bias": True},) * 2,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_path_of_every_family_is_what_transformers_runs(family: str, tmp_path: Path) -> None:
+    path = write_pool(tmp_path, SPACE | {"repeats": 2}, objectives=OBJECTIVES[:1], tokenizer="models/base")
+    rng = np.random.default_rng(3)
+    for name, depth, changes in zip("ab", (3, 2), FAMILIES[family], strict=True):
+        file = tmp_path / "models" / name / "config.json"
+        change_json(file, model_type=family, architectures=None, **changes)
+        architecture = ARCHITECTURES[family]
+        table = architecture.table(architecture.read(json.loads(file.read_text())))
+        made = {n: rng.normal(0, 0.3, p.shape).astype(np.float32) for p in table for n in p.names(depth)}
+        save_file(made, tmp_path / "models" / name / "model.safetensors", metadata={"format": "pt"})
+    engine = engine_of(path)
+    genome = engine.start(None)
+    assert genome is not None
+    genome[[0, 1, 2, 3, 4, 6]] = 0.8
+    genome[engine._space.slots :] = rng.random(engine._space.slots, np.float32)
+    engine.export(genome, tmp_path / "exported")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "exported", dtype=torch.float32).eval()
+    [copy] = engine.objectives
+    assert isinstance(copy, PreparedObjective) and model.config.num_hidden_layers == 8
+    np.testing.assert_allclose(likelihoods(model, copy), engine.measure(genome, "test").examples["copy"], atol=1e-4)
+    if family == "qwen2":
+        kinds = [kind == "sliding_attention" for kind in model.config.layer_types]
+        assert kinds == [False, False, True, True, True, False, True, True]
 
 
 def test_twenty_lengths_are_scored_by_one_compilation(engine: DataflowEngine) -> None:
