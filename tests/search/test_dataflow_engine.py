@@ -263,6 +263,23 @@ def test_an_extended_run_is_that_of_one_go_and_that_of_two_devices(tmp_path: Pat
     assert json.loads((tmp_path / "both" / "summary.json").read_text())["devices"].startswith("2 x")
 
 
+def test_what_a_parameter_stage_finds_is_a_part_of_the_pool(tmp_path: Path) -> None:
+    merged = {"operator": "task_arithmetic", "parameters": {"weight": [-0.3, 1.8]}}
+    stages = [{"space": merged}, {"space": SPACE | {"repeats": 1, "input": "parameter"}}]
+    path = write_world(tmp_path, stages=stages, search={"generations": 1, "baselines": []})
+    change_yaml(path, "space", value=None)
+    text = "".join(line for line in path.read_text().splitlines(True) if not line.startswith("space:"))
+    path.write_text(text)
+    assert "(a 3, b 3, parameter 3)" in plan(path)["dataflow: models"]
+    run = evolve(path, tmp_path / "run")
+    best = run.best
+    assert best["jaxmerge"]["path"][0] == "parameter.0" and best["jaxmerge"]["experts"] == ["a", "b", "parameter"]
+    first = tensors(tmp_path / "run" / "stages" / "parameter" / "model")
+    last = tensors(tmp_path / "run" / "model")
+    np.testing.assert_array_equal(last["model.embed_tokens.weight"], first["model.embed_tokens.weight"])
+    assert {row["stage"] for row in history(tmp_path / "run")} == {"parameter", "dataflow"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
