@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.data import Example, read_examples
-from jaxmerge.objectives.interface import Block, Runner, Scored
+from jaxmerge.objectives.interface import Block, Reference, Runner, Scored
 from jaxmerge.objectives.schema import SPLITS, ObjectiveConfig
 from jaxmerge.objectives.split import Preparer, Split
 from jaxmerge.tokens.tokenizer import Tokenizer
@@ -72,3 +72,11 @@ class PreparedObjective(ABC):
     @abstractmethod
     def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
         """See `interface.Objective`."""
+
+    def reference(self, split: str, draw: int | None = None) -> Reference:
+        """See `interface.Objective`."""
+        selection = self.split(split).select(self.config, draw)
+        if not selection.split.references:
+            raise InputError(f"{self.name}: has no reference answers that a gradient could follow; give it an answer")
+        counts = selection.counts
+        return Reference(selection.references, (1 / (counts * len(counts))).astype(np.float32))

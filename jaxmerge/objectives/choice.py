@@ -8,7 +8,7 @@ import numpy as np
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.data import Example
-from jaxmerge.objectives.interface import Block, Runner, Scored
+from jaxmerge.objectives.interface import Block, Reference, Runner, Scored
 from jaxmerge.objectives.split import Preparer, Split
 from jaxmerge.tokens.prompt import fill, sole_field
 
@@ -62,6 +62,17 @@ class Choice(PreparedObjective):
         outputs = [[some[i] for some, i in zip(options, row, strict=True)] for row in chosen]
         scores, ties = right.astype(np.float32), ties.astype(np.float32)
         return Scored(scores, ties, selection.texts, outputs, places=selection.places)
+
+    def reference(self, split: str, draw: int | None = None) -> Reference:
+        """Of the right options alone."""
+        whole = self.split(split)
+        assert isinstance(whole, ChoiceSplit)
+        selection = whole.select(self.config, draw)
+        lengths = [len(whole.options[i]) for i in selection.places]
+        right = np.cumsum([0, *lengths[:-1]]) + [whole.rights[i] for i in selection.places]
+        shares = np.zeros(len(selection.counts), np.float32)
+        shares[right] = 1 / (selection.counts[right] * len(right))
+        return Reference(selection.references, shares)
 
     def _options(self, example: Example) -> list[str]:
         where = f"{self.config.name}.choices: {example.where}"

@@ -89,6 +89,15 @@ class Scored:
     places: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What is smooth in an objective: `sum(shares * log-likelihoods)` over the sequences of a batch is the mean over
+    examples of the mean log-probability of the reference answer's tokens. shares: float32 `[N]`."""
+
+    batch: Batch
+    shares: np.ndarray
+
+
 class Objective(Protocol):
     """name and weight come from the config. `discrete`: the score is a share of examples."""
 
@@ -106,6 +115,10 @@ class Objective(Protocol):
 
         draw: seeds the draw of the config's `sample` examples, the same for all models and with the same
         shapes for every draw; None: all examples. block: only these of them; given in a race alone."""
+        ...
+
+    def reference(self, split: str, draw: int | None = None) -> Reference:
+        """What a gradient can follow. Raises InputError where there are no reference answers."""
         ...
 
     def splits(self) -> dict[str, int]:

@@ -14,14 +14,15 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmerge.errors import InputError, unknown
+from jaxmerge.errors import unknown
 from jaxmerge.plugins import load_function
 from jaxmerge.search.bounds import reflect
 
 GROUP = "jaxmerge.algorithms"
 # CMA-ES decomposes a d x d matrix in every generation: 38 ms at 256 dimensions, 114 ms at 1024.
 LARGEST_FULL_COVARIANCE = 256
-NOT_YET = ("adam",)
+# Of optax, for `descent`.
+OPTIMIZERS = ("adam", "adamw", "lion", "rmsprop", "sgd")
 # Our own, each a module of this package with `build`.
 OURS = ("nsga2", "cycleqd", "m2n2", "model_swarms")
 
@@ -57,19 +58,20 @@ class Several(Algorithm, Protocol):
     """An algorithm that is told more than one number a candidate.
 
     `tell` gets a matrix, float64 `[P, C]`, lower is better, +inf in the whole row of a candidate that failed.
-    several: what the columns are, the objectives in the config's order, or all their examples one after another.
+    several: what the columns are, the objectives in the config's order, all their examples one after another, or the
+    genes, of which it is told the gradient.
     archive: how many candidates it keeps at most, where that does not depend on the population; 0 else.
     A state whose shapes differ from those of `init`'s is not read from a snapshot; the history is replayed whole.
     """
 
     @property
-    def several(self) -> Literal["objectives", "examples"]: ...
+    def several(self) -> Literal["objectives", "examples", "gradient"]: ...
 
     @property
     def archive(self) -> int: ...
 
 
-def several(algorithm: Algorithm) -> Literal["objectives", "examples"] | None:
+def several(algorithm: Algorithm) -> Literal["objectives", "examples", "gradient"] | None:
     """What an algorithm's columns are; None where it is told one number a candidate."""
     return getattr(algorithm, "several", None)
 
@@ -110,8 +112,10 @@ def algorithm(
         if options:
             raise unknown("option", next(iter(options)), (), f"search.options: {name} has none")
         return RandomSearch(population or default_population(dimension), dimension)
-    if name in NOT_YET:
-        raise InputError(f"search.algorithm: {name} is not available yet")
+    if name in OPTIMIZERS:
+        from jaxmerge.search.descent import build as descent
+
+        return descent(name, dimension, population, options)
     if name in OURS:
         build = import_module(f"jaxmerge.search.{name}").build
         made: Algorithm = build(
@@ -133,7 +137,7 @@ def algorithm(
         return make(dimension=dimension, population=population, sigma=sigma, options=options)
     if name not in evosax_algorithms:
         raise unknown(
-            "algorithm", name, ("auto", "random_search", *OURS, *evosax_algorithms, *registered), "search.algorithm"
+            "algorithm", name, ("auto", "random_search", *OURS, *OPTIMIZERS, *evosax_algorithms, *registered), "search.algorithm"
         )
     from jaxmerge.search.evosax import build
 

@@ -166,6 +166,8 @@ def _line(generation: Generation, index: int) -> str:
     record |= {key: value for key in ("left", "estimate") if (value := getattr(result, key)) is not None}
     if result.seen is not None:
         record["seen"] = {name: _shortest(values) for name, values in result.seen.items()}
+    if result.gradient is not None:
+        record["gradient"] = decimals(result.gradient)
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
@@ -185,6 +187,7 @@ def _result(record: dict[str, Any]) -> Result:
         seen=_seen(record.get("seen")),
         left=record.get("left"),
         estimate=record.get("estimate"),
+        gradient=np.array(record["gradient"], np.float32) if "gradient" in record else None,
     )
 
 
@@ -203,7 +206,9 @@ def _clean(result: Result) -> Result:
     error = result.error or (None if score is not None else f"the score is {result.score}")
     tie = float(result.tie) if math.isfinite(result.tie) else math.nan
     seconds = float(result.seconds)
-    return replace(result, score=score, tie=tie, scores=scores, seconds=seconds, error=error, examples=None)
+    gradient = result.gradient if result.gradient is not None and np.isfinite(result.gradient).all() else None
+    changed = {"score": score, "tie": tie, "scores": scores, "seconds": seconds, "error": error, "gradient": gradient}
+    return replace(result, examples=None, **changed)
 
 
 def _finite(value: float | None) -> float | None:

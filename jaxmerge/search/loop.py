@@ -19,7 +19,7 @@ from jaxmerge.search.history import Generation, History, clean
 from jaxmerge.search.host import on_host
 from jaxmerge.search.keys import draw_key, stage_key
 from jaxmerge.search.progress import Report, measure
-from jaxmerge.search.ranking import composite, example_losses, losses, ordinal
+from jaxmerge.search.ranking import composite, descents, example_losses, losses, ordinal
 from jaxmerge.search.result import Result
 from jaxmerge.search.snapshot import Snapshots
 
@@ -135,6 +135,8 @@ def _fitness(stage: Stage, generation: Generation, examples: Scores | None, key:
     if several(stage.algorithm) == "examples":
         assert examples is not None
         return example_losses(generation.results, examples, stage.objectives)
+    if several(stage.algorithm) == "gradient":
+        return descents(generation.results, generation.genomes.shape[1])
     if stage.algorithm.compares:
         return composite(generation.results, stage.resolution)
     return ordinal(generation.results, key)

@@ -95,3 +95,9 @@ def example_losses(
     ]
     width = next((row.size for row in rows if row is not None), 1)
     return np.stack([np.full(width, np.inf) if row is None else row.astype(np.float64) for row in rows])
+
+
+def descents(results: Sequence[Result], dimension: int) -> np.ndarray:
+    """Minus the gradient of each candidate, float64 `[P, d]`; +inf throughout for a candidate that failed."""
+    failed = np.full(dimension, np.inf)
+    return np.stack([failed if r.score is None or r.gradient is None else -r.gradient.astype(np.float64) for r in results])

@@ -18,6 +18,7 @@ class Result:
     seen: float32 `[N]` an objective, the scores of the search data's examples, NaN for those not seen.
     left: after how many blocks the candidate left its race; None: it stayed.
     estimate: what the score on all examples is predicted to be; it decides instead of the score.
+    gradient: float32 `[d]`, by which genes the log-likelihood of the reference answers rises, where it was asked for.
     """
 
     score: float | None
@@ -26,6 +27,7 @@ class Result:
     seconds: float
     error: str | None = None
     examples: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
+    gradient: np.ndarray | None = field(default=None, compare=False, repr=False)
     seen: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
     left: int | None = None
     estimate: float | None = None
