@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
@@ -30,7 +31,9 @@ def through_layers(weights: Weights, step: Callable[[Carry, Array], Carry], carr
     """What `step(carry, index)` makes of the carry, layer after layer."""
     depth = weights.depth
     if isinstance(depth, int):
-        carry, _ = lax.scan(lambda carry, index: (step(carry, index), None), carry, jnp.arange(depth))
+        # A backward pass keeps each layer's input only, and fetches the weights again.
+        again = jax.checkpoint(step, prevent_cse=False)
+        carry, _ = lax.scan(lambda carry, index: (again(carry, index), None), carry, jnp.arange(depth))
         return carry
     return lax.fori_loop(0, depth, lambda index, carry: step(carry, index), carry)
 

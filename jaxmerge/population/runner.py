@@ -8,6 +8,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxmerge.objectives.interface import Batch, Bucket
+from jaxmerge.population.gradients import gradients
 from jaxmerge.population.programs import Population, Rows, Shape, continuations, likelihoods
 from jaxmerge.runtime.mesh import POP, replicated
 
@@ -30,6 +31,23 @@ class Programs:
     def candidates(self, values: dict[str, np.ndarray]) -> "Candidates":
         """values: what the population makes weights of, `[P, ...]` each."""
         return Candidates(self, values)
+
+    def gradient(
+        self, values: dict[str, np.ndarray], batch: Batch, shares: np.ndarray
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """See `gradients.gradients`, over all of a batch. values: of one candidate. shares: float32 `[sequences]`."""
+        sum, by_value = 0.0, {name: np.zeros(array.shape, np.float64) for name, array in values.items()}
+        for bucket, rows in zip(batch.buckets, self.placed(batch), strict=True):
+            # The rows that fill up a bucket or a micro-batch have no share.
+            flat = np.zeros(rows[0].shape[0] * rows[0].shape[1], np.float32)
+            real = np.flatnonzero(bucket.index >= 0)
+            flat[real] = shares[bucket.index[real]]
+            part, parts = jax.device_get(
+                gradients(self.shape, self.population, values, rows, flat.reshape(rows[0].shape[:2]))
+            )
+            sum += float(part)
+            by_value = {name: array + parts[name] for name, array in by_value.items()}
+        return sum, by_value
 
     def placed(self, batch: Batch) -> tuple[Rows, ...]:
         key = id(batch)

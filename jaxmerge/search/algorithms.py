@@ -137,7 +137,10 @@ def algorithm(
         return make(dimension=dimension, population=population, sigma=sigma, options=options)
     if name not in evosax_algorithms:
         raise unknown(
-            "algorithm", name, ("auto", "random_search", *OURS, *OPTIMIZERS, *evosax_algorithms, *registered), "search.algorithm"
+            "algorithm",
+            name,
+            ("auto", "random_search", *OURS, *OPTIMIZERS, *evosax_algorithms, *registered),
+            "search.algorithm",
         )
     from jaxmerge.search.evosax import build
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jaxmerge.errors import InputError, unknown
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import OPERATORS, operator
-from jaxmerge.search.config import BASE, RANDOM_SEARCH, UNIFORM, EvolveConfig
+from jaxmerge.search.config import BASE, RANDOM_SEARCH, UNIFORM, EvolveConfig, warm_start_of
 
 DEFAULT = (UNIFORM, "task_arithmetic", "ties", "dare_ties", RANDOM_SEARCH)
 
@@ -68,6 +68,12 @@ def standard(config: EvolveConfig) -> tuple[str, ...]:
 
 def has_random_search(config: EvolveConfig) -> bool:
     return RANDOM_SEARCH in (DEFAULT if config.search.baselines is None else config.search.baselines)
+
+
+def stages_of(config: EvolveConfig) -> tuple[str, ...]:
+    """What the history holds of this run alone."""
+    control = [RANDOM_SEARCH] if has_random_search(config) else []
+    return (warm_start_of(config.stage), config.stage, *control)
 
 
 def _known(name: str) -> Operator:

@@ -77,21 +77,38 @@ EVALUATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+class WarmStart(Strict):
+    """Gradient steps before a search, on the log-likelihood of the reference answers. learning_rate: in widths of the
+    bounds a step."""
+
+    kind: Literal["gradient"] = "gradient"
+    steps: Count = 30
+    optimizer: Literal["adam", "adamw", "lion", "rmsprop", "sgd"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.02
+
+
 class Search(Strict):
     """How the space is searched. generations: 100 where neither it nor a budget is given. pick: how the winner is
     taken from a front, for algorithms of several objectives; None: weights."""
 
     algorithm: Name = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
-    population: Annotated[Literal["auto"] | int, _auto_or(2)] = "auto"
+    population: Annotated[Literal["auto"] | int, _auto_or(1)] = "auto"
     generations: Count | None = None
     budget: Budget = Budget()
     sigma: Annotated[float, Field(gt=0, le=1)] = 0.1667
     start: Name = "baseline"
+    warm_start: WarmStart | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     baselines: list[Name] | None = None
     pick: Literal["weights", "knee"] | None = None
     evaluation: Evaluation = Evaluation()
+
+    @field_validator("warm_start", mode="before")
+    @classmethod
+    def _warm_start(cls, value: Any) -> Any:
+        """`gradient` for the steps at their defaults."""
+        return {"kind": value} if isinstance(value, str) else value
 
     @property
     def last_generation(self) -> int | None:
@@ -170,6 +187,11 @@ class Origin(Strict):
     data: dict[str, dict[str, str]]
     tokenizer: str
     start: str
+
+
+def warm_start_of(search: str) -> str:
+    """What the history calls the gradient steps before a search."""
+    return f"{search}_warm_start"
 
 
 class StageConfig(Strict):

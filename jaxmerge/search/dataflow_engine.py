@@ -15,6 +15,7 @@ from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.merge import write
 from jaxmerge.objectives.interface import Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
+from jaxmerge.population.gated import Gating
 from jaxmerge.population.programs import Shape
 from jaxmerge.population.routed import Routing, load_layers
 from jaxmerge.population.runner import Programs
@@ -27,7 +28,7 @@ from jaxmerge.search.fingerprint import hash_of_tokenizer
 from jaxmerge.search.merger import Finite, Merger
 from jaxmerge.search.plan import layers_and_time
 from jaxmerge.search.pool import PooledModels, open_pool
-from jaxmerge.search.scoring_engine import ScoringEngine
+from jaxmerge.search.scoring_engine import Relaxation, ScoringEngine
 from jaxmerge.spaces.dataflow import DataflowSpace, start_gene
 from jaxmerge.spaces.dataflow_recipe import described, recipe
 from jaxmerge.tokens.tokenizer import Tokenizer
@@ -46,6 +47,7 @@ class DataflowEngine(ScoringEngine):
         self._space = _space(config, self._models)
         self._own_judges = _own_judges(config, self._models)
         self._programs: Programs | None = None
+        self._gated: Programs | None = None
 
     @property
     def dimension(self) -> int:
@@ -81,10 +83,23 @@ class DataflowEngine(ScoringEngine):
         config = replace(models.config, num_layers=self._space.hops, windows=models.windows)
         shape = Shape(config, self._dtype, self._mesh, self._chunk)
         self._programs = Programs(shape, Routing(bank, self._dtype))
+        layers = self._space.gated_layers
+        gated = replace(config, num_layers=len(layers))
+        self._gated = Programs(replace(shape, config=gated), Gating(bank, layers, self._dtype))
 
     def _candidates(self, genomes: np.ndarray) -> Runner:
         assert self._programs is not None, "load() comes first"
         return self._programs.candidates(self._space.decode(genomes))
+
+    def _relaxed(self) -> Relaxation:
+        assert self._gated is not None, "load() comes first"
+        return Relaxation(self._gated, self._space.gates, self._space.pulled)
+
+    def relaxed(self, start: np.ndarray) -> np.ndarray:
+        return self._space.nearly_input()
+
+    def tightened(self, genome: np.ndarray) -> np.ndarray:
+        return self._space.halved(genome)
 
     def _untuned(self, merge: Untuned) -> Runner:
         if merge.operator is None:

@@ -132,6 +132,20 @@ class Engine(Protocol):
         A candidate that fails is a Result with `score` None and its error, never an exception."""
         ...
 
+    def gradients(self, genomes: np.ndarray, draw: int | None = None) -> list[Result]:
+        """How genomes `[P, d]` should change: results with a `gradient`, whose score is the mean log-probability of the
+        reference answers of the search split, smooth where objectives are not.
+        Raises InputError where an objective has no reference answers."""
+        ...
+
+    def relaxed(self, start: np.ndarray) -> np.ndarray:
+        """The genome from which gradient steps set out, where a search would start at `start`."""
+        ...
+
+    def tightened(self, genome: np.ndarray) -> np.ndarray:
+        """Where a search starts after gradient steps that led to `genome`."""
+        ...
+
     def measure(self, candidate: Candidate, split: str) -> Measurement:
         """Score one candidate on all of a split, exactly."""
         ...

@@ -17,9 +17,9 @@ from jaxmerge.errors import InputError, Interrupted
 from jaxmerge.runtime.log_file import logged_to
 from jaxmerge.runtime.termination import termination_interrupts
 from jaxmerge.search import resolved
-from jaxmerge.search.algorithms import Algorithm, RandomSearch, algorithm, choose
-from jaxmerge.search.baselines import Untuned, has_random_search, parents
-from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
+from jaxmerge.search.algorithms import Algorithm, RandomSearch, algorithm, choose, several
+from jaxmerge.search.baselines import Untuned, has_random_search, parents, stages_of
+from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig, warm_start_of
 from jaxmerge.search.engine import Build, Engine
 from jaxmerge.search.evaluation import require_evaluable, scorer
 from jaxmerge.search.evaluation_report import examined
@@ -28,6 +28,7 @@ from jaxmerge.search.finalists import Place, best_places, first_error
 from jaxmerge.search.finalists import choose as choose_finalist
 from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.front import fronts_of
+from jaxmerge.search.gradient_start import FORWARDS, descend, followed
 from jaxmerge.search.history import Generation, History
 from jaxmerge.search.lock import locked
 from jaxmerge.search.loop import Limit, Stage, search
@@ -221,6 +222,10 @@ class _Evolution:
         known = [measurements.of(merge.name, merge, "search").examples for merge in merges]
         self.answered = [examples for examples in known if examples]
         start, origin = self._start(measurements)
+        if self.config.search.warm_start is not None:
+            snapshots = Snapshots(self.folder.state, warm_start_of(self.config.stage))
+            start = descend(self.config, self.engine, history, start, snapshots, self.progress)
+            origin = f"{origin}, then {self.config.search.warm_start.steps} gradient steps"
         found = self._search(history, start)
         control = self._random_search(history)
         self._verdict(history, measurements, merges, found, control, origin)
@@ -231,7 +236,7 @@ class _Evolution:
         stage = self.config.stage
         if (
             not summary
-            or summary.get("history") != history.digest_of(stage, RANDOM_SEARCH)
+            or summary.get("history") != history.digest_of(*stages_of(self.config))
             or not self.folder.model.is_dir()
         ):
             return False
@@ -287,7 +292,10 @@ class _Evolution:
         """As many candidates as the search and the stages before it had."""
         if not has_random_search(self.config):
             return []
-        candidates = sum(history.candidates(stage) for stage in (*self.config.earlier, self.config.stage))
+        searches = (*self.config.earlier, self.config.stage)
+        candidates = sum(
+            history.candidates(stage) + FORWARDS * history.candidates(warm_start_of(stage)) for stage in searches
+        )
         generations = -(-candidates // self.algorithm.population)
         control = RandomSearch(self.algorithm.population, self.engine.dimension)
         start = np.full(self.engine.dimension, 0.5, np.float32)
@@ -309,6 +317,8 @@ class _Evolution:
         total = stage.limit.total(stage.algorithm.population)
         self.progress(Progress(stage.name, history.count(stage.name), total))
         score = scorer(self.config, self.engine, history, stage.name, self.answered)
+        if several(stage.algorithm) == "gradient":
+            score = followed(score, self.engine)
         snapshots, examples = Snapshots(self.folder.state, stage.name), Examples(self.folder.examples / stage.name)
         found = search(stage, score, history, snapshots, report, examples)
         if not best_places(found, 1):

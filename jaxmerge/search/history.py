@@ -205,10 +205,9 @@ def _clean(result: Result) -> Result:
     score = _finite(result.score)
     error = result.error or (None if score is not None else f"the score is {result.score}")
     tie = float(result.tie) if math.isfinite(result.tie) else math.nan
-    seconds = float(result.seconds)
     gradient = result.gradient if result.gradient is not None and np.isfinite(result.gradient).all() else None
-    changed = {"score": score, "tie": tie, "scores": scores, "seconds": seconds, "error": error, "gradient": gradient}
-    return replace(result, examples=None, **changed)
+    cleaned = replace(result, score=score, tie=tie, scores=scores, seconds=float(result.seconds), error=error)
+    return replace(cleaned, examples=None, gradient=gradient)
 
 
 def _finite(value: float | None) -> float | None:

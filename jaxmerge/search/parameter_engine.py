@@ -19,7 +19,7 @@ from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engine import Candidate
 from jaxmerge.search.merger import Assignment, Merger
 from jaxmerge.search.plan import memory_and_time
-from jaxmerge.search.scoring_engine import ScoringEngine
+from jaxmerge.search.scoring_engine import Relaxation, ScoringEngine
 from jaxmerge.search.sources import open_models
 from jaxmerge.search.space_config import Bounds
 from jaxmerge.search.warm_start import start_of
@@ -73,6 +73,10 @@ class ParameterEngine(ScoringEngine):
 
     def _untuned(self, merge: Untuned) -> Runner:
         return self._single(self._merger.untuned(merge), self._models.config)
+
+    def _relaxed(self) -> Relaxation:
+        assert self._programs is not None, "load() comes first"
+        return Relaxation(self._programs, self._space.decode, self._space.pulled)
 
     def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
         if candidate is None:

@@ -100,4 +100,5 @@ def example_losses(
 def descents(results: Sequence[Result], dimension: int) -> np.ndarray:
     """Minus the gradient of each candidate, float64 `[P, d]`; +inf throughout for a candidate that failed."""
     failed = np.full(dimension, np.inf)
-    return np.stack([failed if r.score is None or r.gradient is None else -r.gradient.astype(np.float64) for r in results])
+    found = [None if result.score is None else result.gradient for result in results]
+    return np.stack([failed if gradient is None else -gradient.astype(np.float64) for gradient in found])

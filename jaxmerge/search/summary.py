@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from jaxmerge import __version__
-from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.baselines import Untuned, stages_of
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
 from jaxmerge.search.history import History
 from jaxmerge.search.verdict import Verdict
@@ -64,7 +64,7 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
         "seed": config.search.seed,
         "versions": _versions(),
         "devices": verdict.engine.devices,
-        "history": history.digest_of(stage, RANDOM_SEARCH),
+        "history": history.digest_of(*stages_of(config)),
     }
 
 

@@ -16,6 +16,8 @@ Values = dict[str, np.ndarray]
 # The feed-forward net of `network`: its size, and how far its weights reach on either side of 0.
 HIDDEN = 8
 REACH = 2.0
+# Of a slot that is not on the path, where gradient steps set out: a shut gate has no gradient of what is behind it.
+GATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,33 @@ class DataflowSpace:
         genome[: self.slots] = self.start[1]
         genome[first + 1 : last] = self.start[0]
         return genome
+
+    def gates(self, genome: np.ndarray) -> Values:
+        """A gate for every slot, its gene: float32 `[slots]`."""
+        return {"gates": genome[: self.slots]}
+
+    @property
+    def gated_layers(self) -> tuple[int, ...]:
+        """The layers of all slots between the two that every path has."""
+        first, last = self._ends
+        return (first, *(slot % self.pool.size for slot in range(self.slots)), last)
+
+    def pulled(self, by_value: Values) -> np.ndarray:
+        """The gradient by the genes, float32 `[d]`, of one by the gates. Scales have none."""
+        return np.concatenate([by_value["gates"], np.zeros(self._scale_genes)]).astype(np.float32)
+
+    def nearly_input(self) -> np.ndarray:
+        """Gates nearly open for the input's own layers, nearly shut for all others: float32 `[d]`."""
+        genome, (first, last) = self.center(), self._ends
+        genome[: self.slots] = GATE
+        genome[first + 1 : last] = 1 - GATE
+        return genome
+
+    def halved(self, genome: np.ndarray) -> np.ndarray:
+        """Gates drawn halfway to the middle, so that a search may still change its mind about each."""
+        drawn = genome.copy()
+        drawn[: self.slots] = 0.5 + (genome[: self.slots] - 0.5) / 2
+        return drawn
 
     def route(self, genome: np.ndarray) -> Route:
         """The path of a genome `[d]`."""

@@ -149,6 +149,15 @@ class ParameterSpace:
             position += size
         return np.concatenate(parts).astype(np.float32)
 
+    def pulled(self, by_value: Values) -> np.ndarray:
+        """The gradient by the genes, float32 `[d]`, of one by the values of one candidate. What is rounded to a grid or
+        to whole numbers has none."""
+        parts = []
+        for parameter, setting in self.searched:
+            smooth = 0.0 if parameter.gridded or parameter.kind == "integer" else setting.high - setting.low
+            parts.append(by_value[parameter.name].ravel() * smooth)
+        return np.concatenate(parts).astype(np.float32)
+
     def _rounded(self, parameter: Parameter, raw: np.ndarray) -> np.ndarray:
         if parameter.gridded:
             grid = self.grid(parameter)

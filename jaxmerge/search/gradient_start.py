@@ -1,0 +1,50 @@
+"""Where a search starts after a descent: gradient steps from the start that it would have had.
+
+The steps are a stage of the history like a search's generations, so that they are replayed and not made again.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from jaxmerge.search.config import EvolveConfig, warm_start_of
+from jaxmerge.search.descent import build
+from jaxmerge.search.engine import Engine
+from jaxmerge.search.history import History
+from jaxmerge.search.loop import Limit, Score, Stage, search
+from jaxmerge.search.progress import Report
+from jaxmerge.search.ranking import best_first
+from jaxmerge.search.result import Result
+from jaxmerge.search.snapshot import Snapshots
+
+# Forward and backward pass, with the layers merged again, against one forward pass.
+FORWARDS = 3
+
+
+def descend(
+    config: EvolveConfig, engine: Engine, history: History, start: np.ndarray, snapshots: Snapshots, report: Report
+) -> np.ndarray:
+    """The genome at which the reference answers were most likely. start: float32 `[d]`."""
+    wanted = config.search.warm_start
+    assert wanted is not None
+    made = build(wanted.optimizer, engine.dimension, 1, {"learning_rate": wanted.learning_rate})
+    first = engine.relaxed(start)
+    stage = Stage(warm_start_of(config.stage), made, first, config.search.seed, Limit(generations=wanted.steps))
+    steps = search(stage, lambda genomes, _: engine.gradients(genomes), history, snapshots, report)
+    results = [step.results[0] for step in steps]
+    best = int(best_first(results)[0])
+    return engine.tightened(steps[best].genomes[0]) if results[best].score is not None else start
+
+
+def followed(score: Score, engine: Engine) -> Score:
+    """Scores with gradients, for an algorithm that is told of them."""
+
+    def both(genomes: np.ndarray, generation: int) -> list[Result]:
+        scored = score(genomes, generation)
+        descents = engine.gradients(genomes, generation if engine.sampled else None)
+        return [
+            replace(result, gradient=descent.gradient, seconds=result.seconds + descent.seconds)
+            for result, descent in zip(scored, descents, strict=True)
+        ]
+
+    return both
