@@ -80,7 +80,8 @@ class Routed:
     """One path over a bank: implements `models.weights.Weights`.
 
     layers: places in the bank, int32 `[hops]`. factors: float32 `[hops]`, see `spaces.dataflow.Route.factors`. depth:
-    how many of the hops there are, int32 or a plain integer. dtype: of the forward pass, to which scaled tensors are rounded once.
+    how many of the hops there are, int32 or a plain integer. dtype: of the forward pass, to which scaled tensors are
+    rounded once.
     """
 
     bank: LayerBank

@@ -9,6 +9,7 @@ import pytest
 from tiny_world import write_world
 
 from jaxmerge.errors import InputError, Interrupted
+from jaxmerge.search.dataflow_engine import DataflowEngine
 from jaxmerge.search.descent import build
 from jaxmerge.search.evolve import evolve
 from jaxmerge.search.parameter_engine import ParameterEngine
@@ -108,7 +109,7 @@ def test_a_warm_start_is_recorded_and_starts_the_search(tmp_path: Path) -> None:
         ({"warm_start": {"stps": 3}}, "did you mean 'steps'"),
         ({"algorithm": "adam", "population": 4}, "follows one candidate"),
         ({"algorithm": "adam", "population": "auto", "options": {"rate": 1}}, "unknown option 'rate'"),
-        ({"algorithm": "adam", "population": "auto", "evaluation": {"kind": "racing"}}, "use kind full"),
+        ({"algorithm": "adam", "population": "auto", "evaluation": {"kind": "racing"}}, "needs all scores"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(search: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -129,3 +130,26 @@ def test_a_gradient_needs_reference_answers(tmp_path: Path) -> None:
 def lines(out: Path) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def test_open_and_shut_gates_are_a_path_and_gates_have_a_gradient(tmp_path: Path) -> None:
+    space = {"kind": "dataflow", "repeats": 1, "scales": "none"}
+    engine = DataflowEngine(read_config(write_world(tmp_path, space=space, search={"population": 4})))
+    engine.load()
+    genome = (np.random.default_rng(1).random(engine.dimension) > 0.5).astype(np.float32)
+    [gated], [scored] = engine.gradients(genome[None]), engine.evaluate(genome[None])
+    assert gated.score is not None and scored.score is not None and gated.gradient is not None
+    np.testing.assert_allclose(gated.score, scored.score, atol=1e-5)
+
+    half = engine.relaxed(genome)
+    gradient = engine.gradients(half[None])[0].gradient
+    assert gradient is not None
+    step = 5e-3
+    for gene in (0, engine.dimension - 1):
+        moved = np.stack([half, half])
+        moved[0, gene] += step
+        moved[1, gene] -= step
+        high, low = (result.score for result in engine.gradients(moved))
+        np.testing.assert_allclose(gradient[gene], (high - low) / (2 * step), rtol=0.03, atol=2e-4)  # type: ignore[operator]
+    # What the steps decide stays decided, and can be decided anew.
+    assert ((engine.tightened(half) > 0.5) == (half > 0.5)).all() and engine.tightened(half).max() < 0.8
