@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxmerge.errors import unknown
+from jaxmerge.errors import InputError, unknown
 from jaxmerge.plugins import load_function
 from jaxmerge.search.bounds import reflect
 
@@ -116,6 +116,8 @@ def algorithm(
         from jaxmerge.search.descent import build as descent
 
         return descent(name, dimension, population, options)
+    if population == 1 and ":" not in name:
+        raise InputError(f"search.population: {name} needs at least 2; only an optimizer such as adam follows one")
     if name in OURS:
         build = import_module(f"jaxmerge.search.{name}").build
         made: Algorithm = build(

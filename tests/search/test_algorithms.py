@@ -85,7 +85,7 @@ def test_options_reach_constructor_and_parameters() -> None:
         ("random_search", {"x": 1}, "unknown option 'x'"),
         ("Open_ES", {"optimizer": "adam"}, "write {name: adam"),
         ("Open_ES", {"optimizer": {"name": "adma"}}, "optax has no optimizer 'adma'"),
-        ("adam", {}, "not available yet"),
+        ("adam", {"learning_rate": 0}, "search.options.learning_rate: 0 is not a number"),
         ("nsga2", {"crossover_probb": 1}, "nsga2: unknown option 'crossover_probb'; did you mean 'crossover_prob'?"),
         ("nsga2", {"mutation_prob": 2}, "search.options.mutation_prob: 2 is not a number in [0, 1]"),
         ("nsga2", {"mutation_eta": "x"}, "search.options.mutation_eta: must be a number in [0, 1000], not 'x'"),
@@ -96,6 +96,13 @@ def test_wrong_names_and_options(name: str, options: dict[str, object], message:
     with pytest.raises(InputError) as failed:
         algorithm(name, 3, options=options)
     assert message in str(failed.value)
+
+
+@pytest.mark.parametrize("name", ["CMA_ES", "nsga2"])
+def test_one_candidate_a_generation_is_for_optimizers_alone(name: str) -> None:
+    with pytest.raises(InputError, match=f"search.population: {name} needs at least 2"):
+        algorithm(name, 3, population=1)
+    assert algorithm("adam", 3, population=1).population == 1
 
 
 def test_a_users_own_algorithm(tmp_path: Path) -> None:

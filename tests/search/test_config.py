@@ -85,7 +85,7 @@ def test_defaults_and_bounds() -> None:
         ("base=null", "dare_ties needs a base model"),
         ("models={}", "at least 1 item"),
         ("models.ties=w", "models.ties: is the name of a baseline"),
-        ("search.population=1", "write auto or a whole number from 2 on, not 1"),
+        ("search.population=0", "write auto or a whole number from 1 on, not 0"),
         ("search.seed=-1", "greater than or equal to 0, not -1"),
         ("search.budget.candidates=0", "greater than or equal to 1"),
         ("output.max_shard_size=5XB", "'5XB' is not a size"),
