@@ -14,8 +14,8 @@ from jaxmerge.runtime.mesh import POP, replicated
 
 # Tokens of one micro-batch. A layer is merged once a micro-batch, so it must not be small; activations grow with it.
 MICRO_TOKENS = 16_384
-# Batches kept on the devices. Drawn samples make a new one every generation.
-KEPT_BATCHES = 16
+# Batches kept on the devices. Drawn samples make a new one every generation; a race has one a block.
+KEPT_BATCHES = 64
 
 
 class Programs:

@@ -126,3 +126,23 @@ def test_a_kind_that_knows_no_blocks_is_refused(tmp_path: Path) -> None:
     config = write_world(tmp_path, search={"evaluation": RACE}, objectives=[old])
     with pytest.raises(InputError, match="'copy' cannot be scored on a few examples at a time"):
         plan(config)
+
+
+def test_objectives_of_different_sizes_are_raced_together_and_within_a_sample(world: Path, tmp_path: Path) -> None:
+    data = {"search": str(world.parent / "search.jsonl")}
+    text = {"kind": "likelihood", "text": "{question}", "data": data}
+    objectives = [text | {"name": "drawn", "sample": 10}, text | {"name": "few", "limit": 5}]
+    config = write_world(
+        tmp_path / "world", objectives=objectives, search=SEARCH | {"evaluation": RACE | {"first": 2}, "generations": 2}
+    )
+    evolve(config, tmp_path / "run")
+    found = records(tmp_path / "run")
+    drawn = set()
+    for record in found:
+        counts = {name: sum(value is not None for value in values) for name, values in record["seen"].items()}
+        blocks = record.get("left", 5)
+        assert counts == {"drawn": 2 * blocks, "few": blocks}
+        means = {name: np.mean([v for v in values if v is not None]) for name, values in record["seen"].items()}
+        assert record["score"] == pytest.approx(np.mean(list(means.values())), rel=1e-6)
+        drawn |= {i for i, value in enumerate(record["seen"]["drawn"]) if value is not None}
+    assert any("left" in record for record in found) and len(drawn) > 10
