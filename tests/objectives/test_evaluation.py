@@ -131,7 +131,7 @@ def test_bfloat16_comes_close(folder: Path, evaluation, monkeypatch) -> None:
         ("validation", CONFIG, r"prose: no data for split 'validation'; there are: test"),
         ("test", "space: {}", r"the key 'objectives' is missing"),
         ("test", CONFIG.replace("kind: generate", "kin: generate"), r"config\.yaml:5: .*unknown key 'kin'"),
-        ("test", CONFIG.replace("own:length", "own:absent"), r"speak\.metric: .*no function 'absent'"),
+        ("test", CONFIG.replace("own:length", "own:absent"), r"speak\.metric: .*has no 'absent'"),
     ],
 )
 def test_bad_input(folder: Path, split: str, text: str, message: str) -> None:

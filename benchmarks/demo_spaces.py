@@ -1,0 +1,83 @@
+"""The demo's task in every space: parameters, data flow, and one after the other, at the same budget.
+
+    python benchmarks/demo_spaces.py                   # 3 search seeds
+
+The models, data and objective are those of `jaxmerge demo`, with 640 candidates for each search. In stages, half of
+them go to parameter space, whose result enters the pool, and half to data flow. The paper finds the order
+PS+DFS >= PS > DFS > parents. There is no random search here: `demo_seeds.py` has it.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from machine import write
+
+from jaxmerge.demo.run import CONFIG, cores
+
+PARAMETERS = {"kind": "parameter", "operator": "task_arithmetic", "granularity": "layer"}
+PARAMETERS["parameters"] = {"weight": [-0.3, 1.8]}
+GENERATIONS = 40
+
+
+def dataflow(start: str) -> dict[str, Any]:
+    """Paths that start as a model and leave it by a few layers of the others."""
+    return {
+        "kind": "dataflow",
+        "repeats": 3,
+        "scales": "hop",
+        "scale": [0.5, 1.5],
+        "input": start,
+        "max_hops": 16,
+        "included": {"input": 0.97725, "others": 0.05},
+    }
+
+
+def spaces() -> dict[str, dict[str, Any]]:
+    """The keys of a config that say where it searches."""
+    half = {"generations": GENERATIONS // 2}
+    return {
+        "PS": {"space": PARAMETERS},
+        "DFS": {"space": dataflow("ja")},
+        "PS+DFS": {"stages": [{"space": PARAMETERS, "search": half}, {"space": dataflow("parameter"), "search": half}]},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--spaces", nargs="+", default=list(spaces()))
+    arguments = parser.parse_args()
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))  # before jax starts
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = [
+            one_run(name, seed, Path(temporary) / f"{name}-{seed}")
+            for seed in arguments.seeds
+            for name in arguments.spaces
+        ]
+    write("demo_spaces", rows)
+
+
+def one_run(name: str, seed: int, out: Path) -> dict[str, Any]:
+    from jaxmerge import evolve
+    from jaxmerge.documents import Document
+
+    config = dict(Document.read(CONFIG).data)
+    del config["space"]
+    config["models"] = {key: str(CONFIG.parent / ref) for key, ref in config["models"].items()}
+    config["base"] = str(CONFIG.parent / config["base"])
+    for objective in config["objectives"]:
+        objective["data"] = {split: str(CONFIG.parent / file) for split, file in objective["data"].items()}
+    config["search"] |= {"generations": GENERATIONS, "seed": seed, "baselines": ["uniform"]}
+    run = evolve(config | spaces()[name], out)
+    keys = ("best_score", "validation_score", "test_score", "test_interval", "candidates", "seconds")
+    row = {"space": name, "seed": seed, **{key: run.summary[key] for key in keys}}
+    row["baselines"] = {key: parent["test_score"] for key, parent in run.summary["baselines"].items()}
+    print(row, flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    main()
