@@ -40,8 +40,8 @@ def load(plan: Plan, tensor: TensorPlan, masks: Masks | None = None) -> Inputs:
     if tensor.copied:
         _require_equal(plan, tensor, arrays)
         return Inputs(arrays, Prepared())
-    base = None if tensor.base is None else _arranged(plan, arrays[tensor.base])
-    sources = tuple(_arranged(plan, arrays[piece]) for piece in tensor.sources)
+    base = None if tensor.base is None else np.atleast_1d(arrays[tensor.base])
+    sources = tuple(np.atleast_1d(arrays[piece]) for piece in tensor.sources)
     grid = {p.name: tuple(tensor.params[p.name].reshape(-1, 1)) for p in plan.operator.parameters if p.gridded}
     name = (tensor.base or tensor.sources[0]).name
     recorded = (
@@ -53,7 +53,7 @@ def load(plan: Plan, tensor: TensorPlan, masks: Masks | None = None) -> Inputs:
 def merge(plan: Plan, tensor: TensorPlan, inputs: Inputs) -> np.ndarray:
     """The output tensor in its dtype. Raises InputError where that cannot hold the result."""
     if tensor.copied:
-        return _rounded(tensor, inputs.arrays[tensor.sources[0]])
+        return _rounded(plan, tensor, inputs.arrays[tensor.sources[0]])
     base = None if tensor.base is None else _arranged(plan, inputs.arrays[tensor.base])
     sources = tuple(_arranged(plan, inputs.arrays[piece]) for piece in tensor.sources)
     fields = {
@@ -74,7 +74,7 @@ def merge(plan: Plan, tensor: TensorPlan, inputs: Inputs) -> np.ndarray:
             inputs.prepared.stats,
             params,
         )
-        result[cut] = _rounded(tensor, np.asarray(merged))
+        result[cut] = _rounded(plan, tensor, np.asarray(merged))
     return result.reshape(tensor.shape)
 
 
@@ -127,13 +127,13 @@ def _require_equal(plan: Plan, tensor: TensorPlan, arrays: Mapping[Piece, np.nda
             )
 
 
-def _rounded(tensor: TensorPlan, array: np.ndarray) -> np.ndarray:
+def _rounded(plan: Plan, tensor: TensorPlan, array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         result = array.astype(tensor.dtype, copy=False)
     if not is_finite(result):
         if is_finite(array):
             remedy = f"values beyond {tensor.dtype}; set out_dtype: bfloat16 or float32"
         else:
-            remedy = "NaN or infinite values; choose smaller weights"
+            remedy = f"NaN or infinite values; {plan.operator.undefined or 'choose smaller weights'}"
         raise InputError(f"tensor '{tensor.name}' of the merge has {remedy}")
     return result

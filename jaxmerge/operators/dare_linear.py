@@ -1,8 +1,8 @@
 """DARE, linear: drop elements of task vectors at random, rescale, sum."""
 
 from jaxmerge.operators.consensus import plain_sum
-from jaxmerge.operators.sparsify import RANDOM
 from jaxmerge.operators.task_vector import task_vector_operator
+from jaxmerge.operators.trims import RANDOM
 
 OPERATOR = task_vector_operator(
     "dare_linear",

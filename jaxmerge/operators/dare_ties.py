@@ -1,8 +1,8 @@
 """DARE with the sign election of TIES."""
 
 from jaxmerge.operators.consensus import elected_sum
-from jaxmerge.operators.sparsify import RANDOM
 from jaxmerge.operators.task_vector import task_vector_operator
+from jaxmerge.operators.trims import RANDOM
 
 OPERATOR = task_vector_operator(
     "dare_ties",

@@ -19,15 +19,17 @@ The interface was checked on paper against all of mergekit's operators:
 | dare_linear, dare_ties | mask key, kept L1 on the density grid | element |
 | della, della_linear | ranks in rows as a field, mask key, kept L1 on the (density, epsilon) grid | element |
 | slerp, multislerp, karcher, nuslerp (flat), model_stock | Gram matrix | element: a linear combination |
-| nuslerp (rows), model_stock filter_wise | nothing | row |
-| nuslerp (columns) | a statistic per column, `[columns]`, broadcast against the tile | element |
-| sce | variance threshold on the select_topk grid, mean squares | element |
-| arcee_fusion | the importance threshold | row |
-| ram, ramplus_tl | counts of shared and unique elements | element |
+| nuslerp (last axis), model_stock filter_wise | angles or coefficients of rows, a field of one column | element |
+| nuslerp (first axis) | an angle per column, `[columns]`, broadcast against the tile | element |
+| sce | spread threshold on the select_topk grid, mean squares | element |
+| arcee_fusion | divergence of rows, a field of one column; the importance threshold | element |
+| ram | nothing | element |
+| ramplus_tl | counts of shared and unique elements on the epsilon grid | element |
 | a user's function, SVD methods | factors, or nothing | tensor |
 
 and against gradients (only `jnp` arithmetic in `apply`), row-wise operators (`scope`) and Pallas (a kernel
-replaces `apply` for a tile and is compared with it).
+replaces `apply` for a tile and is compared with it). What needs a sum over a row comes from `prepare` as well:
+compilers order such sums as the program around them suggests.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,6 +41,9 @@ import numpy as np
 from jax import Array
 
 Scope = Literal["element", "row", "tensor"]
+# What becomes of a tensor that some of the models lack: an error; a copy where only one model has it; a copy where
+# only the base has it; a copy of the base's, and no tensor where the base lacks it too.
+Lacking = Literal["error", "copy_single", "copy_base", "copy_base_or_skip"]
 Stats = dict[str, Any]
 Params = Mapping[str, Any]
 
@@ -51,7 +56,10 @@ class Parameter:
     low, high: the values allowed, inclusive; None: unbounded.
     search: bounds proposed to a search, or None where it is not meant to be searched.
     per_source: a value for every source (`[K]`), or one for the whole merge.
-    gridded: `prepare` needs the values in advance; a search rounds them to a grid.
+    gridded: `prepare` needs the values in advance; a search rounds them to a grid. A flag that decides what is
+        prepared is gridded too; it is never searched.
+    cells: a search divides the bounds of a gridded parameter into at least so many steps; no step is longer than
+        1 / (8 cells).
     """
 
     name: str
@@ -63,6 +71,7 @@ class Parameter:
     search: tuple[float, float] | None = None
     per_source: bool = False
     gridded: bool = False
+    cells: int = 16
 
 
 @jax.tree_util.register_dataclass
@@ -73,7 +82,8 @@ class Tile:
     base: float32, or None where the operator has no base.
     sources: K arrays, float32, of the base's shape, in the recipe's order.
     rows: uint32 `[*shape[:-1]]`, which row of the tensor (leading axes flattened) each row of the tile is.
-    fields: what `prepare` computed for every element, cut like the sources; a tuple of K arrays a name.
+    fields: what `prepare` computed for every element, or for every row with one column, cut like the sources; a
+        tuple of arrays a name, one a source or a single one.
     """
 
     base: Array | None
@@ -125,12 +135,14 @@ class Operator:
 
     min_sources, max_sources: how many sources besides the base (None: any number).
     needs_base: whether there must be a base model; `apply` then gets it as `tile.base`.
+    optional_base: a declared base is used as one; without it `tile.base` is None.
     base_is_source: the declared base is one of the sources that are merged, with parameters of its own.
-    copies_singletons: a tensor that only one model has is copied; otherwise it is an error.
+    lacking: what becomes of a tensor that some of the models lack.
     scope: the smallest tile on which `apply` is valid.
     check: complains about values that no single parameter's bounds rule out. It gets the concrete parameters
         of one merge (per source a list of K numbers, else a number; flags as bools) and returns what is wrong
-        and the remedy, or None.
+        and the remedy, or None. In a search it is asked for every combination of gridded values.
+    undefined: for which tensors `apply` gives NaN, and the remedy.
     paper: where it comes from.
     """
 
@@ -140,13 +152,20 @@ class Operator:
     parameters: tuple[Parameter, ...]
     prepare: Callable[[Sources, Request], Prepared] = nothing
     needs_base: bool = False
+    optional_base: bool = False
     base_is_source: bool = False
     min_sources: int = 1
     max_sources: int | None = None
-    copies_singletons: bool = False
+    lacking: Lacking = "error"
     scope: Scope = "element"
     check: Callable[[Mapping[str, Any]], str | None] = lambda params: None
+    undefined: str = ""
     paper: str = ""
+
+    @property
+    def takes_base(self) -> bool:
+        """Whether a declared base is what the sources are relative to, not a source."""
+        return self.needs_base or self.optional_base
 
     def parameter(self, name: str) -> Parameter:
         for parameter in self.parameters:

@@ -27,7 +27,9 @@ def described(parameter: Parameter) -> str:
 def sources(operator: Operator) -> str:
     low, high = operator.min_sources, operator.max_sources
     count = f"{low}+" if high is None else f"{low}" if low == high else f"{low}-{high}"
-    return f"base + {count}" if operator.needs_base else count
+    return (
+        f"base + {count}" if operator.needs_base else f"{count}, optional base" if operator.optional_base else count
+    )
 
 
 def table() -> str:

@@ -7,12 +7,54 @@ registry.
 from importlib.metadata import entry_points
 
 from jaxmerge.errors import InputError, unknown
-from jaxmerge.operators import dare_linear, dare_ties, linear, passthrough, slerp, task_arithmetic, ties
+from jaxmerge.operators import (
+    arcee_fusion,
+    breadcrumbs,
+    breadcrumbs_ties,
+    dare_linear,
+    dare_ties,
+    della,
+    della_linear,
+    karcher,
+    linear,
+    model_stock,
+    multislerp,
+    nearswap,
+    nuslerp,
+    passthrough,
+    ram,
+    ramplus_tl,
+    sce,
+    slerp,
+    task_arithmetic,
+    ties,
+)
 from jaxmerge.operators.function import from_function
 from jaxmerge.operators.interface import Operator
 from jaxmerge.plugins import imported
 
-MODULES = (linear, slerp, task_arithmetic, ties, dare_linear, dare_ties, passthrough)
+MODULES = (
+    linear,
+    slerp,
+    nuslerp,
+    multislerp,
+    karcher,
+    task_arithmetic,
+    ties,
+    dare_linear,
+    dare_ties,
+    della_linear,
+    della,
+    breadcrumbs,
+    breadcrumbs_ties,
+    sce,
+    model_stock,
+    ram,
+    ramplus_tl,
+    nearswap,
+    arcee_fusion,
+    passthrough,
+)
 OPERATORS: dict[str, Operator] = {module.OPERATOR.name: module.OPERATOR for module in MODULES}
 GROUP = "jaxmerge.operators"
 

@@ -1,8 +1,8 @@
 """Task arithmetic: the base plus a weighted sum of task vectors."""
 
 from jaxmerge.operators.consensus import plain_sum
-from jaxmerge.operators.sparsify import NONE
 from jaxmerge.operators.task_vector import task_vector_operator
+from jaxmerge.operators.trims import NONE
 
 OPERATOR = task_vector_operator(
     "task_arithmetic",

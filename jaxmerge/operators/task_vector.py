@@ -1,6 +1,6 @@
 """Generalised task arithmetic: `W_b + lambda * combine(w_i * trim(W_i - W_b))`.
 
-Task arithmetic, TIES, DARE and their kin differ in how a task vector is trimmed, in whether signs are
+Task arithmetic, TIES, DARE, Breadcrumbs and DELLA differ in how a task vector is trimmed, in whether signs are
 elected, and in their defaults. The order of operations is mergekit's, each rounded to float32.
 """
 
@@ -10,30 +10,17 @@ from jax import Array
 from jaxmerge.operators.arithmetic import depart, divided, rounded
 from jaxmerge.operators.consensus import Combine
 from jaxmerge.operators.interface import Operator, Parameter, Params, Stats, Tile
-from jaxmerge.operators.sparsify import NONE, Sparsifier
+from jaxmerge.operators.trims import Trim
 
-WEIGHT = Parameter("weight", "how much of the source's task vector", None, search=(0.0, 1.5), per_source=True)
+WEIGHT = Parameter(
+    "weight", "how much of the source's task vector; negative takes it away", None, search=(0.0, 1.5), per_source=True
+)
 LAMBDA = Parameter("lambda", "scale of the merged task vector", 1.0)
 INT8_MASK = Parameter("int8_mask", "accepted for mergekit's sake; it has no effect", False, kind="flag")
 
 
-def density(trims: bool) -> Parameter:
-    if not trims:
-        return Parameter("density", "accepted for mergekit's sake; nothing is trimmed", 1.0, per_source=True)
-    return Parameter(
-        "density",
-        "share of the source's task vector that is kept; 1 keeps it as it is",
-        1.0,
-        low=0.0,
-        high=1.0,
-        search=(0.1, 1.0),
-        per_source=True,
-        gridded=True,
-    )
-
-
 def task_vector_operator(
-    name: str, summary: str, paper: str, *, trim: Sparsifier, combine: Combine, normalize: bool, rescale: bool
+    name: str, summary: str, paper: str, *, trim: Trim, combine: Combine, normalize: bool, rescale: bool
 ) -> Operator:
     """An operator of the family. normalize, rescale: the defaults of these flags."""
 
@@ -50,10 +37,10 @@ def task_vector_operator(
 
     parameters = (
         WEIGHT,
-        density(trim is not NONE),
+        *trim.parameters,
         Parameter("normalize", "divide by the sum of the weights that took part", normalize, kind="flag"),
-        Parameter("rescale", "restore each task vector's L1 norm after its trim", rescale, kind="flag"),
+        Parameter("rescale", "restore each task vector's L1 norm after its trim", rescale, kind="flag", gridded=True),
         LAMBDA,
         INT8_MASK,
     )
-    return Operator(name, summary, apply, parameters, trim.prepare, needs_base=True, paper=paper)
+    return Operator(name, summary, apply, parameters, trim.prepare, needs_base=True, check=trim.check, paper=paper)

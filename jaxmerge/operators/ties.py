@@ -1,8 +1,8 @@
 """TIES: trim by magnitude, elect signs, merge what agrees."""
 
 from jaxmerge.operators.consensus import elected_sum
-from jaxmerge.operators.sparsify import MAGNITUDE
 from jaxmerge.operators.task_vector import task_vector_operator
+from jaxmerge.operators.trims import MAGNITUDE
 
 OPERATOR = task_vector_operator(
     "ties",

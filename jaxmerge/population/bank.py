@@ -48,7 +48,7 @@ class Bank:
 @dataclass(frozen=True)
 class Statistics:
     """What an operator's `prepare` gave: path -> name -> array with a leading layer axis where the path is stacked.
-    fields: the same for what it gave for every element, a tuple of one array an expert."""
+    fields: the same for what it gave for every element, a tuple of arrays."""
 
     stats: dict[str, dict[str, Array]]
     fields: dict[str, dict[str, tuple[Array, ...]]]
@@ -102,8 +102,8 @@ def prepare(
         join = np.stack if parameter.stacked else _only
         stats[parameter.path] = {key: place(join([p.stats[key] for p in prepared])) for key in prepared[0].stats}
         fields[parameter.path] = {
-            key: tuple(place(join([p.fields[key][k] for p in prepared])) for k in range(count))
-            for key in prepared[0].fields
+            key: tuple(place(join([p.fields[key][k] for p in prepared])) for k in range(len(first)))
+            for key, first in prepared[0].fields.items()
         }
     return Statistics(stats, fields)
 

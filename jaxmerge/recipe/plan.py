@@ -82,7 +82,8 @@ def make_plan(recipe: Recipe, document: Document, *, seed: int | None = None) ->
     )
     chat_template = _chat_template(recipe, document, models)
     planner = TensorPlanner(recipe, document, operator, models, vocabulary)
-    tensors = tuple(planner.tensor(group) for group in groups(parts, models, layers, like))
+    planned = (planner.tensor(group) for group in groups(parts, models, layers, like))
+    tensors = tuple(tensor for tensor in planned if tensor is not None)
     own_seed = recipe.jaxmerge.seed if seed is None else seed
     return Plan(
         recipe,

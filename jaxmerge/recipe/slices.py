@@ -38,8 +38,8 @@ class Slice:
     keys: Keys
 
     def split(self, operator: Operator) -> tuple[Input | None, tuple[Input, ...]]:
-        """The base, where the operator needs one, and the sources that are merged."""
-        if not operator.needs_base:
+        """The base, where the operator takes one, and the sources that are merged."""
+        if not operator.takes_base:
             return None, self.inputs
         base = next((i for i in self.inputs if i.model == self.base), None)
         if operator.base_is_source:
@@ -129,7 +129,7 @@ def _require_sources(document: Document, operator: Operator, part: Slice) -> Non
     base, sources = part.split(operator)
     if operator.needs_base and part.base is None:
         raise document.error(keys, f"{name} needs the key 'base_model'")
-    if operator.needs_base and base is None:
+    if operator.takes_base and part.base is not None and base is None:
         raise document.error(
             (*keys, "sources"), f"{name} needs the base model among the sources; add it with its layer_range"
         )

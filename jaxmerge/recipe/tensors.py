@@ -14,6 +14,7 @@ from jaxmerge.recipe.alignment import Group, stand_in
 from jaxmerge.recipe.dtypes import is_float, named_dtype, promoted
 from jaxmerge.recipe.parameters import resolve
 from jaxmerge.recipe.schema import Recipe
+from jaxmerge.recipe.slices import Input, Slice
 from jaxmerge.recipe.vocabulary import VocabularyPlan, is_vocabulary
 
 
@@ -64,7 +65,8 @@ class TensorPlanner:
     models: tuple[Checkpoint, ...]
     vocabulary: VocabularyPlan | None
 
-    def tensor(self, group: Group) -> TensorPlan:
+    def tensor(self, group: Group) -> TensorPlan | None:
+        """None where the operator leaves out a tensor that models lack."""
         part = group.part
         pieces = {i: Piece(i.model, name) for i, name in zip(part.inputs, group.names, strict=True) if name is not None}
         donors = self._donors(group, tuple(pieces.values()))
@@ -82,10 +84,10 @@ class TensorPlanner:
         dtype = named_dtype(self.recipe.out_dtype) or named_dtype(self.recipe.dtype) or read
         missing = [i for i in part.inputs if i not in pieces]
         if missing:
-            if self.operator.copies_singletons and len(pieces) == 1:
-                return TensorPlan(
-                    group.name, shape, dtype, None, tuple(pieces.values()), {}, copied=True, donors=donors
-                )
+            if (copy := self._copied(part, pieces)) is not None:
+                return TensorPlan(group.name, shape, dtype, None, (copy,), {}, copied=True, donors=donors)
+            if self.operator.lacking == "copy_base_or_skip":
+                return None
             raise CheckpointError(
                 f"{self.models[missing[0].model].folder}: tensor '{group.name}' is missing, {infos[0].file.parent} "
                 "has it; merge models of one architecture"
@@ -103,6 +105,16 @@ class TensorPlanner:
             copied=self.operator.name == "passthrough" and params["scale"].item() == 1,
             donors=donors,
         )
+
+    def _copied(self, part: Slice, pieces: Mapping[Input, Piece]) -> Piece | None:
+        """The tensor that stands for one that models lack."""
+        rule = self.operator.lacking
+        of_base = next((piece for i, piece in pieces.items() if i.model == part.base), None)
+        if rule == "copy_single" and len(pieces) == 1:
+            return next(iter(pieces.values()))
+        if rule == "copy_base_or_skip" or (rule == "copy_base" and len(pieces) == 1):
+            return of_base
+        return None
 
     def _donors(self, group: Group, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
         if self.vocabulary is None or not self.vocabulary.rows or not group.outside:

@@ -43,7 +43,7 @@ def open_models(config: EvolveConfig) -> Models:
     decoder, table = layout_of(first)
     for name, source in experts.items():
         # A recipe that names the base among its models means the base: this source would be lost in it.
-        if config.operator.needs_base and source.folder.resolve() == first.folder.resolve():
+        if config.operator.takes_base and source.folder.resolve() == first.folder.resolve():
             raise InputError(f"models.{name}: {source.folder} is the base itself and has no task vector; remove it")
         require_same_layout(name, source, first, decoder, table)
     for source in (first, *experts.values()):

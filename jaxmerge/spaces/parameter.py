@@ -8,15 +8,13 @@ parameter is per source; it runs from the parameter's lower to its upper bound. 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
 from jaxmerge.errors import InputError
 from jaxmerge.operators.interface import Operator, Parameter
 from jaxmerge.spaces.groups import Groups
-
-# The finest step of a gridded parameter; a table of thresholds has one entry a step.
-GRID_STEP = 1 / 128
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,15 @@ class ParameterSpace:
                 )
         if not self.searched:
             raise InputError("space.parameters: nothing to search; give at least one parameter as [low, high]")
+        self._check()
+
+    def _check(self) -> None:
+        """Asks the operator about every combination of its gridded values."""
+        grids = {p.name: self.grid(p) for p in self.operator.parameters if p.gridded}
+        start = {name: values[0].tolist() for name, values in self.decode(self.center()).items()}
+        for chosen in product(*grids.values()) if grids else ():
+            if complaint := self.operator.check(start | dict(zip(grids, map(float, chosen), strict=True))):
+                raise InputError(f"space.parameters: {complaint}")
 
     @cached_property
     def searched(self) -> tuple[tuple[Parameter, Range], ...]:
@@ -100,8 +107,8 @@ class ParameterSpace:
         if not isinstance(setting, Range):
             assert setting is not None
             return np.array([float(setting)])
-        step = GRID_STEP
-        while step > (setting.high - setting.low) / 16:
+        step = 1.0 if parameter.kind == "integer" else 1 / (8 * parameter.cells)
+        while parameter.kind != "integer" and step > (setting.high - setting.low) / parameter.cells:
             step /= 2
         return np.arange(np.ceil(setting.low / step), np.floor(setting.high / step) + 1) * step
 

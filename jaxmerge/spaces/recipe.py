@@ -39,7 +39,7 @@ def recipe(
         sources.append({"model": model, "parameters": parameters} if parameters else {"model": model})
     shared = _settings(operator, {p.name: values[p.name] for p in operator.parameters if not p.per_source}, filters)
     written: dict[str, Any] = {"merge_method": operator.name}
-    if operator.needs_base:
+    if operator.takes_base and base is not None:
         written["base_model"] = base
     written["models"] = sources
     if shared:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,21 @@ def test_masks_follow_the_seed_and_the_written_recipe_repeats_them(tmp_path: Pat
     assert same(a, merge(DARE | {"jaxmerge": {"seed": 3}}, tmp_path / "own"))
 
 
-@pytest.mark.parametrize("method", ["linear", "ties", "dare_ties", "slerp"])
+ONE_SOURCE = {"linear": {"weight": 0.7}, "slerp": {"t": 0.3}, "arcee_fusion": {}}
+NUSLERP = {"weight": 0.7, "nuslerp_flatten": False}
+SEVERAL = {
+    "ties": {"weight": 0.7},
+    "dare_ties": {"weight": 0.7},
+    "della": {"weight": 0.7, "density": 0.4},
+    "nuslerp": NUSLERP | {"nuslerp_row_wise": True},
+    "model_stock": {"filter_wise": True},
+}
+
+
+@pytest.mark.parametrize("method", [*ONE_SOURCE, *SEVERAL])
 def test_tiles_do_not_change_a_bit(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = DARE | {"merge_method": method, "parameters": {"weight": 0.7}}
-    if method in ("linear", "slerp"):
-        parameters = {"t": 0.3} if method == "slerp" else {"weight": 0.7}
-        recipe = {**DARE, "merge_method": method, "models": [{"model": str(INPUTS / "ft1")}], "parameters": parameters}
+    models = [{"model": str(INPUTS / model)} for model in ("ft1", "ft2")][: 1 if method in ONE_SOURCE else 2]
+    recipe = {**DARE, "merge_method": method, "models": models, "parameters": (ONE_SOURCE | SEVERAL)[method]}
     whole = merge(recipe, tmp_path / "whole")
     monkeypatch.setattr(tensor_module, "TILE", 100)
     assert same(whole, merge(recipe, tmp_path / "tiled"))
@@ -150,14 +160,47 @@ def test_a_franken_merge_writes_depth_and_layer_lists(tmp_path: Path) -> None:
     assert written["layer_types"] == ["kind0", "kind1", "kind1", "kind2", "kind3", "kind4", "kind5"]
 
 
-def test_slerp_copies_a_tensor_that_one_model_has(tmp_path: Path) -> None:
-    for model, names in (("a", "xy"), ("b", "x")):
-        (tmp_path / model).mkdir()
-        save_file({name: np.full((2, 2), 3.0, np.float32) for name in names}, tmp_path / model / "model.safetensors")
-        (tmp_path / model / "config.json").write_text("{}")
-    models = [{"model": str(tmp_path / "a")}, {"model": str(tmp_path / "b")}]
-    recipe = {"merge_method": "slerp", "base_model": str(tmp_path / "b"), "models": models, "parameters": {"t": 0.5}}
-    out = Checkpoint.open(merge(recipe, tmp_path / "out"))
-    assert (out.read("y") == 3).all()
-    with pytest.raises(CheckpointError, match=r"b: tensor 'y' is missing"):
-        merge(linear(tmp_path / "a", tmp_path / "b"), tmp_path / "other")
+@pytest.fixture
+def partial(tmp_path: Path) -> Callable[..., Any]:
+    """Models by the names of their tensors, each full of 3 times its place, merged with the first as base."""
+
+    def merged(method: str, *models: str, **parameters: Any) -> dict[str, float]:
+        for place, names in enumerate(models, 1):
+            folder = tmp_path / str(place)
+            folder.mkdir(exist_ok=True)
+            save_file({name: np.full((2, 2), 3.0 * place, np.float32) for name in names}, folder / "model.safetensors")
+            (folder / "config.json").write_text("{}")
+        sources = [{"model": str(tmp_path / str(place))} for place in range(1, len(models) + 1)]
+        recipe = {"merge_method": method, "models": sources, "parameters": parameters}
+        if method not in ("linear", "nuslerp"):
+            recipe["base_model"] = str(tmp_path / "1")
+        out = Checkpoint.open(merge(recipe, tmp_path / "out", force=True))
+        return {name: float(out.read(name).flat[0]) for name in out.tensors}
+
+    return merged
+
+
+def test_what_becomes_of_a_tensor_that_models_lack(partial: Callable[..., Any]) -> None:
+    assert partial("slerp", "x", "xy", t=1.0) == {"x": 6, "y": 6}
+    assert partial("nuslerp", "x", "xy", weight=0.5)["y"] == 6
+    assert partial("arcee_fusion", "x", "xy")["y"] == 6
+    assert partial("nearswap", "xy", "x", t=0.1)["y"] == 3
+    assert partial("model_stock", "xy", "xy", "x")["y"] == 3
+    assert "y" not in partial("model_stock", "x", "xy", "xy")
+    for method, models, parameters in (
+        ("linear", ("x", "xy"), {"weight": 1.0}),
+        ("ties", ("xy", "x"), {"weight": 1.0}),
+        ("nearswap", ("x", "xy"), {"t": 0.1}),
+    ):
+        with pytest.raises(CheckpointError, match="tensor 'y' is missing"):
+            partial(method, *models, **parameters)
+
+
+def test_directions_that_cancel_out_are_refused_by_the_tensors_name(tmp_path: Path) -> None:
+    names = [{"model": str(INPUTS / model), "parameters": {"weight": 1}} for model in ("ft1", "ft2", "ft3")]
+    names[2]["model"], names[2]["parameters"] = names[0]["model"], {"weight": -1}
+    names[1]["parameters"] = {"weight": 0}
+    recipe = {"merge_method": "multislerp", "models": names, "parameters": {"normalize_weights": False}}
+    with pytest.raises(InputError, match=r"tensor 'model\..*' of the merge has NaN.*cancel out"):
+        merge(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -17,40 +17,70 @@ from jaxmerge.operators.interface import Request, Sources, Tile
 from jaxmerge.operators.whole_tensor import complete
 
 LAYERS, OUT, IN = 2, 37, 53
-CHOSEN = {"weight": [0.31, 0.77, -0.41], "density": [0.3, 0.55, 0.8], "lambda": 0.9, "t": 0.37, "scale": [0.7]}
+CHOSEN = {
+    "weight": [0.31, 0.77, -0.41],
+    "density": [0.3, 0.55, 0.8],
+    "gamma": [0.1, 0.05, 0.3],
+    "lambda": 0.9,
+    "t": 0.37,
+    "scale": [0.7],
+    "select_topk": 0.4,
+    "r": 0.3,
+    "alpha": 2.0,
+}
 FLAGS = {"normalize": True, "rescale": True}
+OF_OPERATOR = {
+    "della": {"epsilon": [0.1, 0.15, 0.05]},
+    "della_linear": {"epsilon": [0.1, 0.15, 0.05]},
+    "nearswap": {"t": 0.05},
+    "ram": {"epsilon": 0.1},
+    "ramplus_tl": {"epsilon": 0.1},
+}
+# Other forms of an operator: its name, what is chosen, and whether an optional base is there.
+FORMS = {
+    "breadcrumbs, as published": ("breadcrumbs", {"published": True}, True),
+    "dare_linear, as published": ("dare_linear", {"published": True}, True),
+    "della, as published": ("della", {"published": True}, True),
+    "model_stock, by rows": ("model_stock", {"filter_wise": True}, True),
+    "multislerp, from a base": ("multislerp", {}, True),
+    "nuslerp, from a base": ("nuslerp", {}, True),
+    "nuslerp, last axis": ("nuslerp", {"nuslerp_flatten": False}, False),
+    "nuslerp, first axis": ("nuslerp", {"nuslerp_flatten": False, "nuslerp_row_wise": True}, False),
+}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class Stacked:
     """A layer-stacked matrix and vector of a base and its fine-tunes, with the merge of every layer as a whole."""
 
-    def __init__(self, name: str, dtype: np.dtype):
+    def __init__(self, name: str, dtype: np.dtype, form: dict | None = None, has_base: bool = False):
         self.operator = OPERATORS[name]
         self.count = self.operator.max_sources or 3
+        wanted = CHOSEN | FLAGS | OF_OPERATOR.get(name, {}) | (form or {})
         chosen = {
             p.name: np.resize(value, self.count) if p.per_source else value
             for p in self.operator.parameters
-            if (value := (CHOSEN | FLAGS).get(p.name)) is not None
+            if (value := wanted.get(p.name)) is not None
         }
         values = complete(self.operator, chosen, self.count)
         self.params = {key: jnp.asarray(value, jnp.float32) for key, value in values.items()}
         grid = {p.name: tuple(values[p.name].reshape(-1, 1)) for p in self.operator.parameters if p.gridded}
         rng = np.random.default_rng(0)
-        self.bank, self.stats, self.merged = {}, {}, {}
+        self.bank, self.stats, self.fields, self.merged = {}, {}, {}, {}
         for path, shape in {"matrix": (LAYERS, OUT, IN), "vector": (LAYERS, OUT)}.items():
             base = rng.normal(size=shape)
             experts = [(base + rng.normal(size=shape) * 0.1).astype(dtype) for _ in range(self.count)]
             base = base.astype(dtype)
-            needed = base if self.operator.needs_base else None
-            merged, stats = [], []
+            needed = base if self.operator.needs_base or (self.operator.optional_base and has_base) else None
+            merged, prepared = [], []
             for layer in range(LAYERS):
                 whole = None if needed is None else needed[layer]
                 of_layer, tensor = tuple(expert[layer] for expert in experts), f"{path}.{layer}"
                 merged.append(merge_tensor(self.operator, whole, of_layer, chosen, tensor=tensor, seed=3))
-                stats.append(self.operator.prepare(Sources(whole, of_layer), Request(tensor, 3, grid)).stats)
+                prepared.append(self.operator.prepare(Sources(whole, of_layer), Request(tensor, 3, grid)))
             self.merged[path] = np.stack(merged)
-            self.stats[path] = jax.tree.map(lambda *x: jnp.stack(x), *stats)
+            self.stats[path] = jax.tree.map(lambda *x: jnp.stack(x), *[p.stats for p in prepared])
+            self.fields[path] = jax.tree.map(lambda *x: jnp.stack(x), *[p.fields for p in prepared])
             stored = None if needed is None else jnp.asarray(storable(needed))
             self.bank[path] = (stored, tuple(jnp.asarray(storable(expert)) for expert in experts))
 
@@ -59,9 +89,10 @@ class Stacked:
         base, experts = self.bank[path]
 
         def piece(array):
-            return widen(pick(lax.dynamic_index_in_dim(array, layer, keepdims=False)))
+            return pick(lax.dynamic_index_in_dim(array, layer, keepdims=False))
 
-        tile = Tile(None if base is None else piece(base), tuple(map(piece, experts)), rows)
+        wide = None if base is None else widen(piece(base))
+        tile = Tile(wide, tuple(widen(piece(x)) for x in experts), rows, jax.tree.map(piece, self.fields[path]))
         return self.operator.apply(tile, jax.tree.map(lambda x: x[layer], self.stats[path]), params)
 
     def layer(self, layer, params):
@@ -91,8 +122,9 @@ def loss(stacked: Stacked, params):
 
 def two_candidates(params):
     """Two recipes with the same grid, the second of which is the one that is looked at."""
-    fixed = ("density", "normalize", "rescale")
-    return {key: jnp.stack([value if key in fixed else value * 0.5, value]) for key, value in params.items()}
+    free = ("weight", "lambda", "t", "scale", "r", "alpha")
+    of_both = {key: jnp.stack([value * 0.5 if key in free else value, value]) for key, value in params.items()}
+    return of_both | {"candidate": jnp.arange(2)}  # an operator may have no parameters
 
 
 PROGRAMS = {
@@ -110,8 +142,13 @@ PROGRAMS = {
 }
 
 
-@pytest.fixture(scope="module", params=[*(f"{name}-float32" for name in OPERATORS), "linear-bfloat16", "ties-bfloat16"])
+@pytest.fixture(
+    scope="module", params=[*(f"{name}-float32" for name in OPERATORS), "linear-bfloat16", "ties-bfloat16", *FORMS]
+)
 def stacked(request):
+    if request.param in FORMS:
+        name, form, has_base = FORMS[request.param]
+        return Stacked(name, np.dtype(np.float32), form, has_base)
     name, dtype = request.param.split("-")
     return Stacked(name, BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype))
 

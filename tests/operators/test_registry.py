@@ -15,7 +15,7 @@ def test_every_operator_answers_to_its_name():
 def test_unknown_name_names_the_nearest():
     with pytest.raises(InputError, match=r"unknown operator 'tyes'; did you mean 'ties'\?"):
         operator("tyes")
-    with pytest.raises(InputError, match="there are: dare_linear, dare_ties, linear"):
+    with pytest.raises(InputError, match="there are: arcee_fusion, breadcrumbs, breadcrumbs_ties"):
         operator("zzz")
 
 

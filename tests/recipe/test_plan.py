@@ -103,6 +103,14 @@ def test_an_undeclared_base_is_the_last_input_of_linear(plan: Callable[[str], Pl
         plan(f"merge_method: linear\nbase_model: {BASE}\nmodels: [{{model: {FT1}, parameters: {{weight: 1}}}}]")
 
 
+def test_a_declared_base_is_one_where_it_is_optional(plan: Callable[[str], Plan]) -> None:
+    for method in ("nuslerp", "multislerp"):
+        text = f"merge_method: {method}\nparameters: {{weight: 1}}\n" + MODELS
+        assert by_name(plan(text), "norm").base is None
+        with_base = by_name(plan(text + "base_model: inputs/base\n"), "norm")
+        assert with_base.base is not None and len(with_base.sources) == 2
+
+
 def test_the_base_needs_no_weight_for_task_vectors(plan: Callable[[str], Plan]) -> None:
     resolved = plan(TIES + f"models: [{{model: {BASE}}}, {{model: {FT1}, parameters: {{weight: 1}}}}]")
     tensor = resolved.tensors[0]
@@ -134,6 +142,7 @@ def test_dtypes(plan: Callable[[str], Plan]) -> None:
     assert promoted([half, half]) == half and promoted([half, brain]) == np.float32 == promoted([brain, half])
 
 
+MODELS = "models: [{model: inputs/ft1}, {model: inputs/ft2}]\n"
 ONE = "models: [{model: inputs/ft1, parameters: {weight: 1}}, {model: inputs/ft2, parameters: {weight: 1}}]\n"
 
 
@@ -171,6 +180,16 @@ ONE = "models: [{model: inputs/ft1, parameters: {weight: 1}}, {model: inputs/ft2
             TIES + "parameters: {weight: 1}\nslices:\n- sources: [{model: inputs/ft1, layer_range: [0, 3]}]",
             "slices.0.sources: ties needs the base model among the sources",
         ),
+        (
+            "merge_method: della\nbase_model: inputs/base\nparameters: {density: 0.9}\n" + ONE,
+            "embed_tokens.weight: density 0.9 with epsilon 0.15 leaves the range of probabilities",
+        ),
+        ("merge_method: nuslerp\nbase_model: inputs/ft1\n" + ONE, "nuslerp merges exactly 2 models besides the base"),
+        ("merge_method: model_stock\nbase_model: inputs/ft1\n" + MODELS, "model_stock merges at least 2 models"),
+        ("merge_method: arcee_fusion\nbase_model: inputs/base\n" + MODELS, "arcee_fusion merges exactly 1 model"),
+        ("merge_method: nearswap\nbase_model: inputs/ft1\n" + MODELS, "nearswap needs the parameter 't'"),
+        ("merge_method: karcher\nparameters: {max_iter: 2.5}\n" + MODELS, "max_iter: must be a whole number, not 2.5"),
+        ("merge_method: multislerp\nparameters: {weight: 0}\n" + MODELS, "the weights sum to zero"),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_one_line(plan: Callable[[str], Plan], text: str, message: str) -> None:

@@ -113,3 +113,31 @@ def test_a_space_without_a_searched_parameter_is_refused() -> None:
 def test_a_required_parameter_that_is_not_set_is_named() -> None:
     with pytest.raises(InputError, match="weight"):
         space(density=Range(0.1, 1.0))
+
+
+def della(**settings: object) -> ParameterSpace:
+    groups = Groups.of(TABLE, Granularity.parse("model"))
+    return ParameterSpace(operator("della"), ("math", "ja"), groups, {"weight": 1.0, **settings})  # type: ignore[arg-type]
+
+
+def test_combinations_that_the_operator_refuses_are_refused_before_the_search() -> None:
+    assert della(density=Range(0.2, 0.8)).dimension == 2
+    with pytest.raises(InputError, match=r"space\.parameters: density 0\.1.* with epsilon 0\.15 leaves the range"):
+        della(density=Range(0.1, 0.8))
+    with pytest.raises(InputError, match=r"with epsilon 0\.2"):
+        della(density=Range(0.3, 0.8), epsilon=Range(0.0, 0.25))
+
+
+def test_grids_of_two_parameters_stay_small() -> None:
+    both = della(density=Range(0.2, 0.8), epsilon=Range(0.01, 0.15))
+    grids = [both.grid(both.operator.parameter(name)) for name in ("density", "epsilon")]
+    assert [len(grid) for grid in grids] == [39, 9]
+    assert grids[0][0] >= 0.2 and grids[0][-1] <= 0.8 and grids[1][0] >= 0.01 and grids[1][-1] <= 0.15
+
+
+def test_whole_numbers_have_a_grid_of_whole_numbers() -> None:
+    groups = Groups.of(TABLE, Granularity.parse("model"))
+    steps = ParameterSpace(operator("karcher"), ("math", "ja"), groups, {"max_iter": Range(1, 12)})
+    np.testing.assert_array_equal(steps.grid(steps.operator.parameter("max_iter")), np.arange(1, 13))
+    values = steps.decode(np.linspace(0, 1, 40, dtype=np.float32)[:, None])["max_iter"]
+    assert set(values.ravel()) == set(range(1, 13))

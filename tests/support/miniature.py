@@ -40,6 +40,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ties": {"weight": Range(-0.3, 1.8), "density": Range(0.1, 1.0)},
     "dare_linear": {"weight": Range(-0.3, 1.8), "density": Range(0.1, 1.0)},
     "dare_ties": {"weight": Range(-0.3, 1.8), "density": Range(0.1, 1.0)},
+    "della": {"weight": Range(-0.3, 1.8), "density": Range(0.2, 0.8), "epsilon": Range(0.01, 0.15)},
+    "breadcrumbs_ties": {"weight": Range(-0.3, 1.8), "density": Range(0.1, 1.0), "gamma": Range(0.0, 0.05)},
+    "nuslerp": {"weight": Range(0.1, 1.0), "nuslerp_flatten": False},
+    "multislerp": {"weight": Range(0.1, 1.0)},
+    "sce": {"select_topk": Range(0.1, 1.0)},
+    "ramplus_tl": {"epsilon": Range(0.0, 0.2), "r": Range(0.0, 1.0), "alpha": Range(0.0, 1.0)},
 }
 
 
