@@ -21,13 +21,16 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     summary = run.summary or {}
     scores = curves.scores(curves.searched(run.history))
     failed = scores.count(None)
-    rate, tokens = summary.get("candidates_per_second"), summary.get("tokens")
+    rate, tokens = summary.get("candidates_per_second"), summary.get("tokens_per_candidate")
+    cheap = summary.get("evaluation") or {}
     found = {
         "candidates": f"{summary.get('candidates', len(scores)):,}",
         "of them failed": f"{failed:,}" if failed else None,
         "evaluation time": duration(summary.get("seconds", sum(seconds for _, seconds in stages(run)))),
         "candidates per second": None if rate is None else f"{rate:.3g}",
-        "tokens": f"{tokens:,}" if isinstance(tokens, int) else None,
+        "tokens per candidate": f"{tokens:,}" if tokens else None,
+        "tokens saved": _share(cheap.get("tokens_saved")),
+        "rank correlation with full scores": _rounded(cheap.get("rank_correlation")),
         "compilations": summary.get("compiles"),
         "devices": plain(summary.get("devices")),
         "started from": summary.get("start"),
@@ -46,6 +49,14 @@ def stages(run: RunData) -> list[tuple[str, float]]:
             seconds = sum(result.seconds for result in generation.results)
             spent[generation.stage] = spent.get(generation.stage, 0.0) + seconds
     return [(_STAGES.get(name, name), float(seconds)) for name, seconds in spent.items() if seconds]
+
+
+def _share(value: Any) -> str | None:
+    return None if value is None else f"{100 * value:.1f}%"
+
+
+def _rounded(value: Any) -> str | None:
+    return None if value is None else f"{value:.3f}"
 
 
 def duration(seconds: float | None) -> str | None:

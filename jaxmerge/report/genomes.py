@@ -70,7 +70,9 @@ def parallel(found: Genomes, names: Sequence[str], best: np.ndarray | None) -> P
         x = percent(frame.across(k))
         frame.add_behind(tag("line", x1=x, x2=x, y1="0", y2=frame.height, class_="grid"))
     places = list(range(len(axes)))
-    for rank, index in enumerate(chosen):
+    # Equal scores have one shade.
+    ranks = np.searchsorted(np.sort(found.scores[chosen]), found.scores[chosen])
+    for rank, index in zip(ranks.tolist(), chosen, strict=True):
         shade = min(SHADES - 1, rank * SHADES // len(chosen))
         frame.line(places, np.clip(found.genomes[index, axes], 0, 1).tolist(), f"shade-{shade}")
     if best is not None and len(best) == genes:

@@ -9,6 +9,7 @@ from typing import Any
 from jaxmerge import __version__
 from jaxmerge.search.baselines import Untuned, stages_of
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
+from jaxmerge.search.engine import Engine
 from jaxmerge.search.history import History
 from jaxmerge.search.verdict import Verdict
 
@@ -57,6 +58,7 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
             name: {"candidates": history.candidates(name), "seconds": history.seconds(name)} for name in config.earlier
         },
         "failed": sum(r.score is None for g in history.stage(stage) for r in g.results),
+        "tokens_per_candidate": _tokens(config, verdict.engine),
         "candidates_per_second": candidates / seconds if seconds > 0 else None,
         "seconds": sum(by_stage.values()),
         "seconds_by_stage": by_stage,
@@ -71,6 +73,12 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
 def as_json(summary: dict[str, Any]) -> str:
     """The text of summary.json; what is no number is null."""
     return json.dumps(_finite(summary), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def _tokens(config: EvolveConfig, engine: Engine) -> int:
+    """What scoring a candidate on the search data costs, of each generation's sample where one is drawn."""
+    shares = {o.name: min(1.0, (o.sample or math.inf) / engine.examples[o.name]["search"]) for o in config.objectives}
+    return round(sum(float(engine.tokens[name].sum()) * share for name, share in shares.items()))
 
 
 def _described(merge: Untuned, error: str | None) -> dict[str, Any]:

@@ -250,4 +250,5 @@ def test_a_front_is_drawn_and_listed(make_run, config, summary, finished_history
 
 def test_time_is_told_by_stage(finished):
     text = Page(build(finished)).text
+    assert "tokens per candidate 12,345" in text
     assert "parents and untuned merges 4.2 s search 2 min 05 s random search 1 min 41 s validation 12.0 s" in text

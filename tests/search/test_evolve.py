@@ -66,6 +66,7 @@ def test_the_folder_holds_all_that_is_promised(config: Path, whole: Path) -> Non
         rival = summary["baselines"][found["baseline"]]["test_score"]
         assert rival >= max(summary["baselines"][name]["test_score"] for name in names)
         assert found["difference"] == pytest.approx(summary["test_score"] - rival)
+    assert summary["tokens_per_candidate"] == 120
     stages = ["baselines", "parameter", "random_search", "validation", "test"]
     assert list(summary["seconds_by_stage"]) == stages
     assert summary["seconds"] == pytest.approx(sum(summary["seconds_by_stage"].values()))

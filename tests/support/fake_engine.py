@@ -40,6 +40,7 @@ class FakeEngine:
     dimension = DIMENSION
     positions = np.linspace(0, 1, DIMENSION)
     splits: tuple[str, ...] = ("search", "validation", "test")
+    tokens: Mapping[str, np.ndarray] = {"near": np.full(EXAMPLES, 3)}
     sampled = False
     examples: Mapping[str, Mapping[str, int]] = {"near": dict.fromkeys(("search", "validation", "test"), EXAMPLES)}
     resolution = 1 / EXAMPLES

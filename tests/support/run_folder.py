@@ -70,6 +70,7 @@ def summary_of(baselines: dict[str, tuple[float, float]] = BASELINES) -> dict[st
         },
         "candidates": 640,
         "candidates_per_second": 5.13,
+        "tokens_per_candidate": 12345,
         "seconds": 251.3,
         "seconds_by_stage": {
             "baselines": 4.2,

@@ -29,6 +29,7 @@ TARGETS = {"near": [0.2, 0.9, 0.4, 0.7], "far": [0.8, 0.3, 0.5, 0.1]}
 class TwoObjectives(FakeEngine):
     weights: Mapping[str, float] = {"near": 0.75, "far": 0.25}
     examples: Mapping[str, Mapping[str, int]] = dict.fromkeys(TARGETS, FakeEngine.examples["near"])
+    tokens: Mapping[str, np.ndarray] = dict.fromkeys(TARGETS, FakeEngine.tokens["near"])
 
     def _rights(self, genome: np.ndarray, split: str) -> dict[str, np.ndarray]:
         seed = {"search": 0, "validation": 1, "test": 2}[split]
