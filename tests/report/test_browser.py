@@ -7,11 +7,13 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 
 import pytest
 from run_folder import CONFIG, KINSHIP, best_of, history_of, measurements_of, path_of, summary_of, write_run
 
 from jaxmerge.report.build import build
+from jaxmerge.report.live import serve
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
@@ -68,6 +70,15 @@ def pages(tmp_path_factory):
     return root
 
 
+def _chromium(profile, address, *arguments):
+    """What it prints; a message on its console fails."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={profile}", *arguments, address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    return done.stdout
+
+
 def _browse(pages, *arguments):
     frames = "".join(
         f'<iframe id="{run}-{name}" src="{run}/report.html" width="{width}" height="5000" frameborder="0"></iframe>'
@@ -75,12 +86,8 @@ def _browse(pages, *arguments):
         for name, width in WIDTHS.items()
     )
     (pages / "frames.html").write_text(FRAMES % frames)
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
-    command += ["--allow-file-access-from-files", f"--user-data-dir={pages / 'profile'}", "--window-size=3300,5000"]
-    command += [*arguments, (pages / "frames.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    return done.stdout
+    options = ("--allow-file-access-from-files", "--window-size=3300,5000")
+    return _chromium(pages / "profile", (pages / "frames.html").as_uri(), *options, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +121,26 @@ def test_light_and_dark_are_different_pictures_of_the_same_page(pages):
         shots[scheme] = shot.read_bytes()
     assert all(shot.startswith(b"\x89PNG") and len(shot) > 100_000 for shot in shots.values())
     assert shots["dark"] != shots["light"]
+
+
+def test_a_served_page_follows_the_run_without_being_loaded_again(tmp_path):
+    history = history_of()
+    run = write_run(tmp_path / "run", history=history[:80])
+    with serve(run, "127.0.0.1", 0) as server:
+        page = server.RequestHandlerClass.page
+        asked, current = [], page.current
+
+        def grows():
+            """What the browser asks for the second time has more generations."""
+            asked.append(len(asked))
+            if len(asked) == 2:
+                with (run / "history.jsonl").open("a") as file:
+                    file.writelines(json.dumps(line) + "\n" for line in history[80:160])
+            return current()
+
+        page.current = grows
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        shown = _chromium(tmp_path / "profile", address, "--virtual-time-budget=12000", "--dump-dom")
+        server.shutdown()
+    assert "after 160 candidates in 10 generations" in shown and len(asked) >= 2

@@ -1,5 +1,6 @@
 """The page: the answer first, whole, escaped, and without anything from outside."""
 
+import json
 import re
 import time
 from html.parser import HTMLParser
@@ -219,6 +220,8 @@ def test_the_path_of_a_data_flow_is_drawn_hop_by_hop(make_run, summary):
 def test_kinship_is_a_matrix_or_the_reason_why_there_is_none(make_run, summary):
     folder = make_run(summary=summary, kinship=KINSHIP)
     assert "math 1.00 −0.07 12.0% ja −0.07 1.00 34.0%" in Page(build(folder)).text
+    (folder / "state" / "kinship.json").write_text(json.dumps(KINSHIP | {"cosine": [[1.0, -1e-4], [None, 1.0]]}))
+    assert "math 1.00 0.00 12.0% ja – 1.00 34.0%" in Page(build(folder)).text
     (folder / "state" / "kinship.json").write_text('{"reason": "the run has a single expert"}')
     assert "Not shown: the run has a single expert." in Page(build(folder)).text
     (folder / "state" / "kinship.json").write_text("{")
