@@ -53,6 +53,19 @@ def test_the_folder_holds_card_recipe_and_companions(tmp_path: Path) -> None:
     assert Document.read(out / "mergekit_config.yml").data == linear(INPUTS / "ft1", INPUTS / "ft2")
 
 
+def test_the_card_names_the_parents_and_their_licenses(tmp_path: Path) -> None:
+    for name in ("ft1", "ft2"):
+        shutil.copytree(INPUTS / name, tmp_path / name)
+        (tmp_path / name / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    card = (merge(linear(tmp_path / "ft1", tmp_path / "ft2"), tmp_path / "same") / "README.md").read_text()
+    assert "\nbase_model:\n- ft1\n- ft2\n" in card and "\nlicense: apache-2.0\n" in card.split("\n---\n")[0] + "\n"
+    assert "- `ft1`, license: apache-2.0" in card
+    (tmp_path / "ft2" / "README.md").unlink()
+    card = (merge(linear(tmp_path / "ft1", tmp_path / "ft2"), tmp_path / "other") / "README.md").read_text()
+    assert "\nlicense: other\n" in card.split("\n---\n")[0] + "\n"
+    assert "- `ft2`, license: not known here, see its own card" in card
+
+
 def test_a_large_output_is_sharded(tmp_path: Path) -> None:
     recipe = linear(INPUTS / "ft1")
     whole, parts = merge(recipe, tmp_path / "a"), merge(recipe, tmp_path / "b", max_shard_size=20_000)
