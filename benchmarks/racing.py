@@ -2,10 +2,12 @@
 
     python benchmarks/racing.py            # 10 search seeds, 8 generations each; one whole search with the race in it
     python benchmarks/racing.py --seeds 0 1 --generations 40 --no-whole
+    python benchmarks/racing.py --seeds --no-whole --run OUT  # the populations of a run of the demo, in ten orders
 
 For each seed the demo's search runs with full evaluation, whose scores of single examples are kept. Then the same
 populations are raced, and estimated, by the search's own code over what was kept: each sees the examples it asks for,
-and the winner is the best on all examples of its ten finalists. `whole`: the demo's search with the race in its loop,
+and the winner is the best on all examples of its ten finalists. `run`: likewise for all populations of a finished run,
+with ten orders in which the examples are dealt. `whole`: the demo's search with the race in its loop,
 40 generations; demo_seeds.py has the same with full evaluation. Shares are of full evaluation's.
 """
 
@@ -69,25 +71,26 @@ class Kept(ParameterEngine):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--whole", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--run", type=Path)
     arguments = parser.parse_args()
     engine = Kept(read_config(CONFIG))
     engine.load()
     answered = [engine.measure(merge, "search").examples for merge in (*parents(read_config(CONFIG)), *UNTUNED)]
+    found: dict[str, Any] = {}
     rows = []
     for seed in arguments.seeds:
         rows.append(one_seed(engine, seed, arguments.generations, answered))
-        print(rows[-1], flush=True)
-    found: dict[str, Any] = {
-        "generations": arguments.generations,
-        "seeds": rows,
-        **{kind: overall([row[kind] for row in rows]) for kind in ("racing", "irt")},
-    }
+        found |= {"generations": arguments.generations, "seeds": rows, **both(rows)}
+        write("racing", found)  # what was done is kept
+    if arguments.run:
+        found["run_in_ten_orders"] = run_in_orders(engine, arguments.run, answered)
+        write("racing", found)
     if arguments.whole:
-        found["whole_search_raced"] = whole(arguments.seeds[0])
-    write("racing", found)
+        found["whole_search_raced"] = whole(0)
+        write("racing", found)
 
 
 def one_seed(engine: Kept, seed: int, generations: int, answered: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
@@ -100,16 +103,37 @@ def one_seed(engine: Kept, seed: int, generations: int, answered: Sequence[dict[
     with tempfile.TemporaryDirectory() as folder:
         history = History.read(Path(folder) / "full.jsonl", made.population)
         full = search(stage, lambda genomes, generation: engine.evaluate(genomes), history)
-        kinds = {}
-        for kind in ("racing", "irt"):
-            overrides = [f"search.seed={seed}", f"search.evaluation={{kind: {kind}}}"]
-            cheap = History.read(Path(folder) / f"{kind}.jsonl", made.population)
-            score = scorer(read_config(CONFIG, overrides), engine, cheap, "parameter", answered)
+    best = float(columns([best_places(full, 1)[0].result])[0][0])
+    return {"seed": seed, "best_score": best, **cheaply(engine, full, seed, answered)}
+
+
+def run_in_orders(engine: Kept, run: Path, answered: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """All populations of a run's main search, in ten orders of the examples."""
+    recorded = History.read(run / "history.jsonl", 16).stage("parameter")
+    full = [replace(one, results=tuple(engine.evaluate(one.genomes))) for one in recorded]
+    rows = [cheaply(engine, full, seed, answered) for seed in range(10)]
+    return {"generations": len(full), "orders": rows, **both(rows)}
+
+
+def cheaply(
+    engine: Kept, full: Sequence[Generation], seed: int, answered: Sequence[dict[str, np.ndarray]]
+) -> dict[str, Any]:
+    """Both cheap evaluations of populations that were scored in full. seed: of the order of examples."""
+    kinds = {}
+    for kind in ("racing", "irt"):
+        config = read_config(CONFIG, [f"search.seed={seed}", f"search.evaluation={{kind: {kind}}}"])
+        with tempfile.TemporaryDirectory() as folder:
+            cheap = History.read(Path(folder) / "history.jsonl", len(full[0].genomes))
+            score = scorer(config, engine, cheap, "parameter", answered)
             for generation in full:
                 results = score(generation.genomes, generation.number)
                 cheap.append(Generation("parameter", generation.number, generation.genomes, clean(results)))
-            kinds[kind] = compared(engine, full, cheap.stage("parameter"))
-    return {"seed": seed, "best_score": float(columns([best_places(full, 1)[0].result])[0][0]), **kinds}
+        kinds[kind] = compared(engine, full, cheap.stage("parameter"))
+    return kinds
+
+
+def both(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {kind: overall([row[kind] for row in rows]) for kind in ("racing", "irt")}
 
 
 def compared(engine: Kept, full: Sequence[Generation], cheap: Sequence[Generation]) -> dict[str, Any]:
@@ -134,7 +158,7 @@ def compared(engine: Kept, full: Sequence[Generation], cheap: Sequence[Generatio
         "tokens_share_with_finalists": (spent + again) / everything,
         "same_winner": winner.genome.tobytes() == best.genome.tobytes(),
         "winner_score": score.score,
-        "rank_correlation": stats.spearmanr(columns(flat(cheap))[0], columns(flat(full))[0]).statistic,
+        "rank_correlation": float(stats.spearmanr(columns(flat(cheap))[0], columns(flat(full))[0]).statistic),
         "rank_correlation_within_generations": float(np.mean(within)),
     }
 
