@@ -130,6 +130,7 @@ class Own(Strict):
     groups: list[str] = Field(default_factory=list)
     parameters: dict[str, Any] = Field(default_factory=dict)
     path: list[str] = Field(default_factory=list)
+    pool: dict[str, int] = Field(default_factory=dict)
     scales: list[float] | None = None
     sharing: dict[str, int] = Field(default_factory=dict)
 

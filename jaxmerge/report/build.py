@@ -177,7 +177,7 @@ def _parallel(run: RunData, searched: list[Generation]) -> dict[str, Any] | None
     found = genomes.Genomes.of(searched) if searched else None
     if found is None:
         return None
-    drawn = genomes.parallel(found, genomes.gene_names(run.config, run.recipe), run.best)
+    drawn = genomes.parallel(found, genomes.gene_names(run.config, run.recipe, run.pool), run.best)
     return {"svg": _markup(drawn.svg), "drawn": drawn, "winner": run.best is not None}
 
 

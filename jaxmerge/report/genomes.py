@@ -13,6 +13,7 @@ from jaxmerge.report.recipes import short
 from jaxmerge.report.run_data import RecipeTable
 from jaxmerge.report.svg import Frame, percent, tag
 from jaxmerge.search.history import Generation
+from jaxmerge.spaces.dataflow import Pool, gene_labels
 from jaxmerge.spaces.groups import Groups
 from jaxmerge.spaces.parameter import ParameterSpace, Range
 
@@ -94,9 +95,11 @@ def _telling(found: Genomes, order: np.ndarray) -> np.ndarray:
     return np.sort(np.argsort(-gap, kind="stable")[:_AXES])
 
 
-def gene_names(config: Mapping[str, Any], table: RecipeTable | None) -> list[str]:
-    """A label for each gene of a parameter space; none where they are unknown, as before there is a best recipe."""
+def gene_names(config: Mapping[str, Any], table: RecipeTable | None, pool: Mapping[str, int]) -> list[str]:
+    """A label for each gene; none where they are unknown, as before there is a best recipe. pool: of `RunData`."""
     space = config.get("space") or {}
+    if space.get("kind") == "dataflow" and pool:
+        return list(gene_labels(Pool(tuple(pool), tuple(pool.values())), int(space["repeats"]), str(space["scales"])))
     if table is None or space.get("kind", "parameter") != "parameter":
         return []
     # Only which of them are searched counts here, not their bounds.

@@ -35,7 +35,7 @@ class Hop:
 @dataclass(frozen=True)
 class RunData:
     """folder: the run. summary: None while the run goes on.
-    path: the hops of a data flow; empty for other recipes.
+    path: the hops of a data flow, pool: layers of its models by name; empty for other recipes.
     history: the generations that are complete, in the order they were written.
     config_text, recipe_text: config.yaml and best.yaml as written; "" where there is no best recipe yet."""
 
@@ -46,6 +46,7 @@ class RunData:
     summary: dict[str, Any] | None
     recipe: RecipeTable | None
     path: tuple[Hop, ...]
+    pool: dict[str, int]
     recipe_text: str
 
     @property
@@ -79,6 +80,7 @@ def read_run(folder: Path) -> RunData:
         summary=files.read_summary(),
         recipe=recipe_table(recipe),
         path=data_flow(recipe, config),
+        pool={str(name): int(depth) for name, depth in ((recipe.get("jaxmerge") or {}).get("pool") or {}).items()},
         recipe_text=recipe_text,
     )
 

@@ -24,7 +24,7 @@ LARGEST_FULL_COVARIANCE = 256
 # Of optax, for `descent`.
 OPTIMIZERS = ("adam", "adamw", "lion", "rmsprop", "sgd")
 # Our own, each a module of this package with `build`.
-OURS = ("nsga2", "cycleqd", "m2n2", "model_swarms")
+OURS = ("nsga2", "cycleqd", "m2n2", "model_swarms", "catcmawm")
 
 
 class Algorithm(Protocol):
@@ -98,6 +98,7 @@ def algorithm(
     folder: Path = Path(),
     objectives: int = 1,
     positions: np.ndarray | None = None,
+    binary: int = 0,
 ) -> Algorithm:
     """The algorithm of a name: ours, evosax's, `random_search`, `module:function` or an entry point.
 
@@ -105,6 +106,7 @@ def algorithm(
     sigma: first standard deviation, in widths of the box. folder: where a user's module is looked for first.
     objectives: how many there are, for algorithms that are told of several.
     positions: where in the model each gene acts, float `[d]` from 0, its beginning, to 1; None: evenly, in their order.
+    binary: how many genes, the first, only switch something on, above 0.5, or off.
     Raises InputError for an unknown name or option, and for a population that the algorithm refuses.
     """
     options = dict(options or {})
@@ -127,6 +129,7 @@ def algorithm(
             options=options,
             objectives=objectives,
             positions=np.linspace(0.0, 1.0, dimension) if positions is None else positions,
+            binary=binary,
         )
         return made
     from importlib.metadata import entry_points

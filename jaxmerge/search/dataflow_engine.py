@@ -57,6 +57,10 @@ class DataflowEngine(ScoringEngine):
     def positions(self) -> np.ndarray:
         return self._space.positions
 
+    @property
+    def binary(self) -> int:
+        return self._space.slots
+
     @cached_property
     def baselines(self) -> tuple[Untuned, ...]:
         merges = untuned(self._config)

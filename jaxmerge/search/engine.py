@@ -58,6 +58,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def binary(self) -> int:
+        """How many genes, the first, only switch something on, above 0.5, or off."""
+        ...
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits for which every objective has data."""
         ...

@@ -162,6 +162,7 @@ def algorithm_of(config: EvolveConfig, engine: Engine) -> Algorithm:
         folder=config.folder,
         objectives=len(config.objectives),
         positions=engine.positions,
+        binary=engine.binary,
     )
 
 

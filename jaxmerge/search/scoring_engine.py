@@ -123,6 +123,10 @@ class ScoringEngine(ABC):
         return np.linspace(0.0, 1.0, self.dimension)
 
     @property
+    def binary(self) -> int:
+        return 0
+
+    @property
     def splits(self) -> tuple[str, ...]:
         common = set.intersection(*(set(objective.splits()) for objective in self._objectives))
         return tuple(split for split in ("search", "validation", "test") if split in common)

@@ -15,6 +15,7 @@ Values = dict[str, np.ndarray]
 
 # The feed-forward net of `network`: its size, and how far its weights reach on either side of 0.
 HIDDEN = 8
+NETWORK_GENES = HIDDEN * (3 + 1) + HIDDEN + 1
 REACH = 2.0
 # Of a slot that is not on the path, where gradient steps set out: a shut gate has no gradient of what is behind it.
 GATE = 0.1
@@ -99,7 +100,7 @@ class DataflowSpace:
 
     @property
     def _scale_genes(self) -> int:
-        counts = {"none": 0, "hop": self.slots, "pair": self.pool.size**2, "network": HIDDEN * (3 + 1) + HIDDEN + 1}
+        counts = {"none": 0, "hop": self.slots, "pair": self.pool.size**2, "network": NETWORK_GENES}
         return counts[self.scales]
 
     @property
@@ -114,16 +115,8 @@ class DataflowSpace:
 
     @cached_property
     def genes(self) -> tuple[str, ...]:
-        """A label for each gene: `include math.3`, `scale math.3 (2)` in the second repetition."""
-        layers = [f"{name}.{layer}" for name, layer in self.pool.layers]
-        slots = [f"{layer} ({n + 1})" if n else layer for n in range(self.repeats) for layer in layers]
-        scales = {
-            "none": [],
-            "hop": [f"scale {slot}" for slot in slots],
-            "pair": [f"scale {source} > {target}" for source in layers for target in layers],
-            "network": [f"network {i}" for i in range(self._scale_genes)],
-        }[self.scales]
-        return (*(f"include {slot}" for slot in slots), *scales)
+        """A label for each gene."""
+        return gene_labels(self.pool, self.repeats, self.scales)
 
     @cached_property
     def positions(self) -> np.ndarray:
@@ -222,6 +215,19 @@ class DataflowSpace:
         hidden = np.tanh(np.stack([*inputs, np.ones(len(hops))], axis=1) @ inner)
         output = np.tanh(hidden @ outer[:HIDDEN] + outer[HIDDEN])
         return 1 + output * np.where(output > 0, self.high - 1, 1 - self.low)
+
+
+def gene_labels(pool: Pool, repeats: int, scales: str) -> tuple[str, ...]:
+    """A label for each gene: `include math.3`, `scale math.3 (2)` in the second repetition, `scale math.3 > ja.0`."""
+    layers = [f"{name}.{layer}" for name, layer in pool.layers]
+    slots = [f"{layer} ({n + 1})" if n else layer for n in range(repeats) for layer in layers]
+    of_scales = {
+        "none": [],
+        "hop": [f"scale {slot}" for slot in slots],
+        "pair": [f"scale {source} > {target}" for source in layers for target in layers],
+        "network": [f"network {i}" for i in range(NETWORK_GENES)],
+    }[scales]
+    return (*(f"include {slot}" for slot in slots), *of_scales)
 
 
 def start_gene(probability: float, sigma: float) -> float:

@@ -52,6 +52,7 @@ def described(route: Route, pool: Pool, sizes: Sequence[int]) -> dict[str, Any]:
     count, unique = len(route.layers), len(set(route.layers.tolist()))
     return {
         "path": [f"{model}.{index}" for model, index in (pool.layers[place] for place in route.layers.tolist())],
+        "pool": dict(zip(pool.names, pool.depths, strict=True)),
         "scales": [_plain(scale) for scale in route.scales],
         "sharing": {
             "layers": count,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -251,7 +252,9 @@ def test_an_extended_run_is_that_of_one_go_and_that_of_two_devices(tmp_path: Pat
     assert sharing["layers"] == len(run.best["slices"])
     card = (tmp_path / "two" / "model" / "README.md").read_text()
     assert f"Of its {sharing['layers']} layers {sharing['unique_layers']} are different" in card
-    assert "- space: data flow" in card and (tmp_path / "two" / "report.html").exists()
+    assert "- space: data flow" in card and run.best["jaxmerge"]["pool"] == {"a": 3, "b": 2}
+    # The report names the genes it draws.
+    assert re.search(r"(include|scale) [ab]\.\d", (tmp_path / "two" / "report.html").read_text())
     run.export(tmp_path / "worst", (0, 1))
     assert (tmp_path / "worst" / "model.safetensors").exists()
 
