@@ -31,27 +31,39 @@ def output_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
     be written, or the disk is full.
     """
     folder = Path(os.path.abspath(folder))
-    part, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
-    # What a run left that was killed: half an output, or the folder it was about to replace.
+    old = folder.with_name(f".{folder.name}.old")
+    # What a run left that was killed, about to replace the folder.
     if old.exists() and not folder.exists():
         old.rename(folder)
     require_absent(folder, force=force)
-    with full_disk_named(folder):
-        try:
-            _remove(part)
-            part.mkdir(parents=True)
-        except OSError as error:
-            if error.errno in FULL:
-                raise
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); name another output") from error
+    with folder_beside(folder, "tmp") as part:
         try:
             yield part
             _put_in_place(part, folder, old)
         except JaxmergeError as error:
             # The user knows the folder by its final name.
             raise type(error)(str(error).replace(str(part), str(folder))) from error
+
+
+@contextmanager
+def folder_beside(folder: Path, what: str) -> Iterator[Path]:
+    """An empty folder on the disk of `folder` for what is needed to make it, removed when the block ends. what: a word
+    in its name, which begins with a dot."""
+    folder = Path(os.path.abspath(folder))
+    beside = folder.with_name(f".{folder.name}.{what}")
+    with full_disk_named(folder):
+        try:
+            # What a run left that was killed.
+            _remove(beside)
+            beside.mkdir(parents=True)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); name another output") from error
+        try:
+            yield beside
         finally:
-            _remove(part)
+            _remove(beside)
 
 
 @contextmanager

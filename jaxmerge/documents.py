@@ -4,7 +4,7 @@ YAML 1.2 means that `no` is a string and `1e-3` a number.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -19,9 +19,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as plain Python.
+    """A YAML document as plain Python.
 
-    data: its content. lines: the line, from 1, of each key and list item, by its path from the root.
+    data: its content. lines: the line, from 1, of each key and list item, by its path from the root; where it is one of
+    several in its file, also that of its root.
     """
 
     file: Path
@@ -30,31 +31,44 @@ class Document:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Raises InputError where the file is missing, unreadable or no YAML."""
-        try:
-            text = file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(f"{file}: there is no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: cannot be read ({error})") from None
-        return cls.parse(text, file)
+        """Raises InputError where the file is missing, unreadable or no YAML, or has several documents."""
+        return cls.parse(_text(file), file)
+
+    @classmethod
+    def read_all(cls, file: Path) -> tuple[Self, ...]:
+        """The documents of a file, at least one: what stands between lines of `---`."""
+        return cls.parse_all(_text(file), file)
 
     @classmethod
     def parse(cls, text: str, file: Path) -> Self:
+        first, *more = cls.parse_all(text, file)
+        if more:
+            raise InputError(f"{more[0].where()}: a second document begins here; keep one")
+        return first
+
+    @classmethod
+    def parse_all(cls, text: str, file: Path) -> tuple[Self, ...]:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
         try:
-            root = YAML(typ="rt").load(text)
+            roots = list(YAML(typ="rt").load_all(text))
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f":{mark.line + 1}" if mark else ""
             raise InputError(f"{file}{line}: {_first_line(error.problem) or 'not valid YAML'}") from None
         except YAMLError as error:
             raise InputError(f"{file}: {_first_line(str(error))}") from None
-        lines: dict[Keys, int] = {}
-        data = _plain(root, (), lines)
-        return cls(file, data, lines)
+        # Nothing stands before a first `---` or behind a last one.
+        roots = [root for root in roots if root is not None] or [None]
+        found = []
+        for root in roots:
+            lines: dict[Keys, int] = {}
+            data = _plain(root, (), lines)
+            if len(roots) > 1:
+                lines[()] = root.lc.line + 1 if hasattr(root, "lc") else 1
+            found.append(cls(file, data, lines))
+        return tuple(found)
 
     def where(self, keys: Iterable[str | int] = ()) -> str:
         """`file:line` of a key, or of the nearest key above it that has one."""
@@ -63,7 +77,7 @@ class Document:
             path = path[:-1]
         if path and self.lines[path] == 0:
             return f"--set {dotted(path)}"
-        return f"{self.file}:{self.lines[path]}" if path else str(self.file)
+        return f"{self.file}:{self.lines[path]}" if path in self.lines else str(self.file)
 
     @property
     def home(self) -> Path:
@@ -97,7 +111,7 @@ class Document:
     def validate(self, model: type[Model]) -> Model:
         """The document as `model`; the first thing that is wrong becomes an InputError."""
         if not isinstance(self.data, dict):
-            raise InputError(f"{self.file}: must be a mapping of keys to values")
+            raise InputError(f"{self.where()}: must be a mapping of keys to values")
         try:
             return model.model_validate(self.data)
         except ValidationError as failed:
@@ -131,6 +145,20 @@ def write_yaml(data: Any) -> str:
     stream = io.StringIO()
     yaml.dump(data, stream)
     return stream.getvalue()
+
+
+def write_documents(documents: Sequence[Any]) -> str:
+    """Several documents as the text of one file."""
+    return "---\n".join(map(write_yaml, documents))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read ({error})") from None
 
 
 def _first_line(text: str | None) -> str:

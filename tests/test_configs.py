@@ -144,7 +144,8 @@ def test_a_config_of_local_models_runs(file, checkout, tmp_path):
 @pytest.mark.parametrize(("page", "text"), SNIPPETS)
 def test_a_snippet_is_valid(page, text, own):
     with importable(own):
-        check(Document.parse(text, page))
+        for document in Document.parse_all(text, page):
+            check(document)
 
 
 def test_a_snippet_that_is_wrong_is_found(tmp_path):

@@ -1,4 +1,4 @@
-"""`jaxmerge merge`: one merge, mergekit YAML in, HF folder out."""
+"""`jaxmerge merge`: mergekit YAML in, HF folder out."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,29 +20,32 @@ def command(
 ) -> None:
     """Merge models by a recipe into a Hugging Face folder."""
     from jaxmerge.converters.output_folder import require_absent
-    from jaxmerge.recipe.plan import make_plan
-    from jaxmerge.recipe.schema import load_recipe
+    from jaxmerge.merging.chain import plan_chain, write_chain
+    from jaxmerge.recipe.schema import load_recipes
 
     require_absent(out, force=force)
-    plan = make_plan(*load_recipe(recipe), seed=seed)
+    plans = plan_chain(load_recipes(recipe), seed=seed)
     if dry_run:
-        typer.echo(_summary(plan))
+        typer.echo("\n\n".join(_summary(plan, named=len(plans) > 1) for plan in plans))
         return
 
     from jaxmerge.cli.progress import bar
-    from jaxmerge.merging.merge import write
 
-    with bar(plan.operator.name) as progress:
-        write(plan, out, force=force, progress=progress)
-    typer.echo(f"{out}: {len(plan.tensors)} tensors, {_size(plan.nbytes)}")
+    with bar(plans[-1].operator.name) as progress:
+        write_chain(plans, out, force=force, progress=progress)
+    typer.echo(f"{out}: {len(plans[-1].tensors)} tensors, {_size(plans[-1].nbytes)}")
 
 
-def _summary(plan: "Plan") -> str:
+def _summary(plan: "Plan", *, named: bool) -> str:
+    """named: whether the plan is one of several."""
     from jaxmerge.merging.stream import peak_bytes
 
-    lines = [f"method    {plan.operator.name}, seed {plan.seed}"]
+    lines = [f"merge     {plan.recipe.name or 'the output'}"] if named else []
+    lines.append(f"method    {plan.operator.name}, seed {plan.seed}")
     for i, (reference, model) in enumerate(zip(plan.references, plan.models, strict=True)):
-        lines.append(f"model {i}   {reference} ({model.folder})")
+        # What another merge makes has no folder that stays.
+        place = f" ({model.folder})" if model.folder.is_dir() else ""
+        lines.append(f"model {i}   {reference}{place}")
     for tensor in plan.tensors:
         pieces = ", ".join(f"{piece.model}:{piece.name}" for piece in tensor.sources)
         base = "" if tensor.base is None else f" on {tensor.base.model}:{tensor.base.name}"

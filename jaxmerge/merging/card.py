@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxmerge
-from jaxmerge.documents import write_yaml
+from jaxmerge.documents import write_documents
 from jaxmerge.recipe.plan import Plan
 
 RECIPE = "mergekit_config.yml"
@@ -104,29 +104,39 @@ def line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def recipe_text(plan: Plan) -> str:
+def recipe_text(plans: Sequence[Plan]) -> str:
     """The recipe as it was given; with the seed in it where that was given beside it."""
-    own_seed = plan.recipe.jaxmerge.seed or 0
-    if plan.document.file.is_file() and plan.seed == own_seed:
-        return plan.document.file.read_text(encoding="utf-8")
-    data = dict(plan.document.data)
-    if plan.seed != own_seed:
-        data["jaxmerge"] = {**(data.get("jaxmerge") or {}), "seed": plan.seed}
-    return write_yaml(data)
+    documents = []
+    for plan in plans:
+        data, own_seed = dict(plan.document.data), plan.recipe.jaxmerge.seed or 0
+        if plan.seed != own_seed:
+            data["jaxmerge"] = {**(data.get("jaxmerge") or {}), "seed": plan.seed}
+        documents.append(data)
+    file = plans[-1].document.file
+    if file.is_file() and documents == [plan.document.data for plan in plans]:
+        return file.read_text(encoding="utf-8")
+    return write_documents(documents)
 
 
-def model_card(plan: Plan, recipe: str) -> str:
-    """The card of a single merge."""
-    parents = [
-        Parent.of("", reference, model.folder) for reference, model in zip(plan.references, plan.models, strict=True)
-    ]
+def model_card(plans: Sequence[Plan], recipe: str) -> str:
+    """The card of a single merge, and of the last of several."""
+    named = {plan.recipe.name for plan in plans[:-1]}
+    folders = {
+        reference: model.folder
+        for plan in plans
+        for reference, model in zip(plan.references, plan.models, strict=True)
+        if reference not in named
+    }
+    parents = [Parent.of("", reference, folder) for reference, folder in folders.items()]
+    plan = plans[-1]
     made = f"Made by jaxmerge {jaxmerge.__version__} with seed {plan.seed}."
     title = f"# A merge by {plan.operator.name}"
     summary = f"{plan.operator.summary} {made}"
     return "\n\n".join((front_matter(parents), title, summary, parents_section(parents), recipe_section(recipe))) + "\n"
 
 
-def write_card(plan: Plan, folder: Path) -> None:
-    recipe = recipe_text(plan)
+def write_card(plans: Sequence[Plan], folder: Path) -> None:
+    """plans: of the merges that the output is made of, its own last."""
+    recipe = recipe_text(plans)
     (folder / RECIPE).write_text(recipe, encoding="utf-8")
-    (folder / CARD).write_text(model_card(plan, recipe), encoding="utf-8")
+    (folder / CARD).write_text(model_card(plans, recipe), encoding="utf-8")

@@ -4,7 +4,7 @@ Building it reads configs and headers only. All that can be wrong with a recipe 
 other is found here, before time is spent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,16 @@ class Plan:
         return max(own.itemsize, (self.dtype or own).itemsize)
 
 
-def make_plan(recipe: Recipe, document: Document, *, seed: int | None = None) -> Plan:
-    """Raises InputError for what is wrong with the recipe, CheckpointError for models that do not fit each other."""
+def make_plan(
+    recipe: Recipe, document: Document, *, seed: int | None = None, made: Mapping[str, Checkpoint] | None = None
+) -> Plan:
+    """made: other merges, which the recipe may name in place of models.
+
+    Raises InputError for what is wrong with the recipe, CheckpointError for models that do not fit each other."""
     operator = _operator(recipe, document)
     check_settings(recipe, document, operator)
-    index, models, names = _open_models(recipe, document)
+    made = made or {}
+    index, models, names = _open_models(recipe, document, made)
     for model in models:
         require_whole(model)
     layers = [find_layers(model) for model in models]
@@ -78,7 +83,7 @@ def make_plan(recipe: Recipe, document: Document, *, seed: int | None = None) ->
         document,
         models,
         None if recipe.base_model is None else index[recipe.base_model],
-        lambda reference: _folder(reference, document),
+        lambda reference: made[reference].folder if reference in made else _folder(reference, document),
     )
     chat_template = _chat_template(recipe, document, models)
     planner = TensorPlanner(recipe, document, operator, models, vocabulary)
@@ -118,15 +123,24 @@ def _operator(recipe: Recipe, document: Document) -> Operator:
         raise document.error(("merge_method",), str(error)) from None
 
 
-def _open_models(recipe: Recipe, document: Document) -> tuple[dict[str, int], tuple[Checkpoint, ...], tuple[str, ...]]:
+def _open_models(
+    recipe: Recipe, document: Document, made: Mapping[str, Checkpoint]
+) -> tuple[dict[str, int], tuple[Checkpoint, ...], tuple[str, ...]]:
     """Every folder once: two references to the same folder are the same model."""
     index: dict[str, int] = {}
     opened: dict[Path, tuple[int, Checkpoint, str]] = {}
-    for reference in references(recipe):
-        folder = _folder(reference, document)
+    for reference, keys in references(recipe).items():
+        model = made.get(reference)
+        if model is None:
+            try:
+                folder = _folder(reference, document)
+            except InputError as error:
+                raise document.error(keys, str(error)) from error
+        else:
+            folder = model.folder
         key = folder.resolve()
         if key not in opened:
-            opened[key] = (len(opened), Checkpoint.open(folder), reference)
+            opened[key] = (len(opened), model or Checkpoint.open(folder), reference)
         index[reference] = opened[key][0]
     found = list(opened.values())
     return index, tuple(model for _, model, _ in found), tuple(name for _, _, name in found)

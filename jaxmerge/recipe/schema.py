@@ -1,5 +1,6 @@
 """mergekit's recipe as a strict schema. What a key means is said in docs and in the modules that use it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -160,10 +161,21 @@ class Recipe(Strict):
         return self
 
 
-def load_recipe(recipe: str | Path | dict[str, Any]) -> tuple[Recipe, Document]:
-    """A recipe from its file, or from a mapping as YAML would give it. Raises InputError naming file, line and key."""
-    document = Document(Path("recipe"), recipe) if isinstance(recipe, dict) else Document.read(Path(recipe))
+Loaded = tuple[Recipe, Document]
+
+
+def load_recipes(recipe: str | Path | dict[str, Any] | Sequence[dict[str, Any]]) -> tuple[Loaded, ...]:
+    """The recipes of a file, a document each, or mappings as YAML would give them. Raises InputError naming file, line
+    and key."""
+    if isinstance(recipe, str | Path):
+        documents = Document.read_all(Path(recipe))
+    else:
+        documents = tuple(Document(Path("recipe"), data) for data in ([recipe] if isinstance(recipe, dict) else recipe))
+    return tuple((_checked(document), document) for document in documents)
+
+
+def _checked(document: Document) -> Recipe:
     parsed = document.validate(Recipe)
     if parsed.modules is not None:
         raise document.error(("modules",), "is not supported yet; merge with models or slices")
-    return parsed, document
+    return parsed

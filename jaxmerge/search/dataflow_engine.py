@@ -12,15 +12,13 @@ import numpy as np
 from jaxmerge.converters.companions import TOKENIZER
 from jaxmerge.converters.hf import load_params
 from jaxmerge.errors import CheckpointError, InputError
-from jaxmerge.merging.merge import write
+from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.interface import Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
 from jaxmerge.population.gated import Gating
 from jaxmerge.population.programs import Shape
 from jaxmerge.population.routed import Routing, load_layers
 from jaxmerge.population.runner import Programs
-from jaxmerge.recipe.plan import make_plan
-from jaxmerge.recipe.schema import load_recipe
 from jaxmerge.search.baselines import Untuned, parents, untuned
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engine import Candidate
@@ -143,8 +141,7 @@ class DataflowEngine(ScoringEngine):
 
     def export(self, candidate: Candidate, folder: Path) -> None:
         # Streamed from the checkpoints: the recipe's merge is the fold that was scored, and its memory is one tensor's.
-        plan = make_plan(*load_recipe(self.recipe(candidate)))
-        write(plan, folder, max_shard_size=self._config.output.max_shard_size)
+        merge(self.recipe(candidate), folder, max_shard_size=self._config.output.max_shard_size)
 
 
 def _space(config: EvolveConfig, models: PooledModels) -> DataflowSpace:

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from jaxmerge.converters.checkpoint import Checkpoint
-from jaxmerge.merging.merge import write
+from jaxmerge.merging.write import write
 from jaxmerge.recipe.plan import Plan, make_plan
-from jaxmerge.recipe.schema import load_recipe
+from jaxmerge.recipe.schema import load_recipes
 from jaxmerge.recipe.tensors import TensorPlan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -120,7 +120,7 @@ def _paths_are_relative_to_the_golden_folder(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def merged(case: str, out: Path) -> tuple[Plan, Checkpoint, Checkpoint]:
-    plan = make_plan(*load_recipe(f"{case}/config.yaml"))
+    plan = make_plan(*load_recipes(f"{case}/config.yaml")[0])
     masks = Path(case, "masks.safetensors")
     write(plan, out, masks=load_file(masks) if masks.exists() else None)
     ours, theirs = Checkpoint.open(out), Checkpoint.open(f"{case}/out")

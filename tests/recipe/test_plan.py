@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.recipe.dtypes import named_dtype, promoted
 from jaxmerge.recipe.plan import Plan, make_plan
-from jaxmerge.recipe.schema import load_recipe
+from jaxmerge.recipe.schema import load_recipes
 from jaxmerge.recipe.tensors import TensorPlan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -31,7 +31,7 @@ def plan(tmp_path: Path) -> Callable[[str], Plan]:
     def from_text(text: str) -> Plan:
         file = tmp_path / "r.yaml"
         file.write_text(text)
-        return make_plan(*load_recipe(file))
+        return make_plan(*load_recipes(file)[0])
 
     return from_text
 

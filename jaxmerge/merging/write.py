@@ -1,0 +1,32 @@
+"""One merge carried out: tensors, config, tokenizer, card."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxmerge.converters.checkpoint import CONFIG
+from jaxmerge.converters.companions import copy_companions
+from jaxmerge.converters.config_changes import write_config
+from jaxmerge.converters.output_folder import output_folder
+from jaxmerge.merging.card import write_card
+from jaxmerge.merging.tokenizer import write_tokenizer
+from jaxmerge.recipe.plan import Plan
+
+
+def write(plan: Plan, folder: Path, *, force: bool = False, before: Sequence[Plan] = (), **options: Any) -> None:
+    """Carry out a plan. before: the plans of the merges that it uses. options: those of `stream`."""
+    from jaxmerge.merging.stream import stream
+
+    with output_folder(folder, force=force) as part:
+        stream(plan, part, **options)
+        write_companions(plan, part)
+        write_card((*before, plan), part)
+
+
+def write_companions(plan: Plan, folder: Path) -> None:
+    """All but tensors and card: config.json, tokenizer, and what else the model that the output is like has."""
+    source = plan.models[plan.like]
+    copy_companions(source.folder, folder)
+    if plan.config != source.config:
+        write_config(plan.config, folder / CONFIG)
+    write_tokenizer(plan, folder)
