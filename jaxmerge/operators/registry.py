@@ -11,6 +11,7 @@ from jaxmerge.operators import (
     arcee_fusion,
     breadcrumbs,
     breadcrumbs_ties,
+    consensus_ta,
     dare_linear,
     dare_ties,
     della,
@@ -26,6 +27,7 @@ from jaxmerge.operators import (
     ramplus_tl,
     sce,
     slerp,
+    tall_mask,
     task_arithmetic,
     ties,
 )
@@ -53,6 +55,8 @@ MODULES = (
     ramplus_tl,
     nearswap,
     arcee_fusion,
+    consensus_ta,
+    tall_mask,
     passthrough,
 )
 OPERATORS: dict[str, Operator] = {module.OPERATOR.name: module.OPERATOR for module in MODULES}

@@ -142,15 +142,16 @@ PROGRAMS = {
 }
 
 
-@pytest.fixture(
-    scope="module", params=[*(f"{name}-float32" for name in OPERATORS), "linear-bfloat16", "ties-bfloat16", *FORMS]
-)
+@pytest.fixture(scope="module", params=[*(f"{name}-float32" for name in OPERATORS), "linear-bfloat16", "ties-bfloat16"])
 def stacked(request):
-    if request.param in FORMS:
-        name, form, has_base = FORMS[request.param]
-        return Stacked(name, np.dtype(np.float32), form, has_base)
     name, dtype = request.param.split("-")
     return Stacked(name, BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype))
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def other_form(request):
+    name, form, has_base = FORMS[request.param]
+    return Stacked(name, np.dtype(np.float32), form, has_base)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -162,7 +163,20 @@ def test_parameters_known_when_compiling_change_nothing(stacked):
     stacked.holds(jax.jit(lambda: forward(stacked, stacked.params))())
 
 
+@pytest.mark.parametrize("program", ["inside a forward pass", "vmap over candidates"])
+def test_so_it_does_for_other_forms(other_form, program):
+    other_form.holds(jax.jit(lambda params: PROGRAMS[program](other_form, params))(other_form.params))
+
+
 def test_tiles_and_gathered_rows_give_the_same_bits(stacked):
+    rows_hold(stacked)
+
+
+def test_so_they_do_for_other_forms(other_form):
+    rows_hold(other_form)
+
+
+def rows_hold(stacked):
     for ids in (np.arange(5, 12), np.array([[36, 0, 0], [5, 17, 36]]), np.array(11)):
         rows = jnp.asarray(ids, jnp.uint32)
         piece = jax.jit(lambda p, r: stacked.apply("matrix", 1, p, r, lambda x: x[r]))(stacked.params, rows)

@@ -275,3 +275,116 @@ def test_gradients_match_finite_differences(name):
             step = step.reshape(params[key].shape)
             difference = (loss({key: params[key] + step}) - loss({key: params[key] - step})) / 2e-2
             assert gradient[i] == pytest.approx(float(difference), rel=1e-2, abs=1e-2)
+
+
+def test_breadcrumbs_cuts_both_ends():
+    base, expert = np.zeros(10, np.float32), np.array([1, -2, 3, -4, 5, -6, 7, -8, 9, -10], np.float32)
+
+    def kept(**params):
+        return np.flatnonzero(merge("breadcrumbs", base, [expert], weight=[1.0], **params)).tolist()
+
+    assert kept(density=0.5, gamma=0.2) == [3, 4, 5, 6, 7]
+    assert kept(density=0.9, gamma=0.3) == [0, 1, 2, 3, 4, 5, 6, 7, 8]  # mergekit's rule: the density is met
+    assert kept(density=0.9, gamma=0.3, published=True) == [0, 1, 2, 3, 4, 5, 6]
+    assert kept(density=1.0, gamma=0.2) == list(range(10))
+    assert kept(density=1.0, gamma=0.2, published=True) == list(range(8))
+    assert kept(density=0.0, gamma=0.2) == [] == kept(density=0.05, gamma=0.0)
+
+
+def test_della_keeps_large_elements_more_often():
+    base = np.zeros((1, 4000), np.float32)
+    expert = RNG.permutation(np.arange(1, 4001)).astype(np.float32)[None]
+    merged = merge("della_linear", base, [expert], weight=[1.0], density=0.5, epsilon=0.4, rescale=False)
+    kept = merged[0, np.argsort(expert[0])] != 0
+    for part, share in zip(np.split(kept, 4), (0.2, 0.4, 0.6, 0.8), strict=True):
+        assert part.mean() == pytest.approx(share, abs=0.06)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_the_published_rescaling_is_right_on_average(name):
+    base, expert = np.zeros((60, 4000), np.float32), np.ones((60, 4000), np.float32)
+    merged = merge(name, base, [expert], weight=[1.0], density=0.4, epsilon=0.3, published=True, normalize=False)
+    assert merged.mean() == pytest.approx(1.0, abs=0.02)
+    if name.startswith("dare"):
+        assert set(np.unique(merged)) == {np.float32(0), np.float32(1) / np.float32(0.4)}
+    same_bits(merge(name, density=0.4, published=True, rescale=False), merge(name, density=0.4, rescale=False))
+
+
+def test_sce_selects_by_variance_and_weighs_by_energy():
+    base = np.zeros(4, np.float32)
+    one, two = np.array([3, 1, 1, -1], np.float32), np.array([-1, 1, 2, -1], np.float32)
+    # variances 4, 0, 1/4, 0; energies of all 12 and 7, of the first 9 and 1
+    np.testing.assert_allclose(merge("sce", base, [one, two]), [3, 1, (12 + 14) / 19, -1], rtol=1e-6)
+    np.testing.assert_allclose(merge("sce", base, [one, two], select_topk=0.5), [3, 0, 0, 0], rtol=1e-6)
+    assert not merge("sce", base, [one, two], select_topk=0.0).any()
+
+
+def test_ram_averages_what_is_shared():
+    base = np.zeros(4, np.float32)
+    one, two = np.array([2, 1, 0, 1e-6], np.float32), np.array([4, 0, -3, 0], np.float32)
+    np.testing.assert_allclose(merge("ram", base, [one, two]), [3, 1, -3, 0])
+    stronger = merge("ramplus_tl", base, [one, two], r=0.5, alpha=0.8)  # one of two changes of each is shared
+    np.testing.assert_allclose(stronger, [3, 1.4, -4.2, 0], rtol=1e-6)
+
+
+def test_nearswap_takes_what_is_near():
+    base, other = np.array([1, 1, 1], np.float32), np.array([1.05, 1.2, 3], np.float32)
+    np.testing.assert_allclose(merge("nearswap", base, [other], t=0.1), [1.05, 1.1, 1.1], rtol=1e-6)
+    same_bits(merge("nearswap", base, [other], t=0.0), base)
+
+
+def test_model_stock_by_agreement():
+    base = np.zeros((2, 4), np.float32)
+    one, two = (np.array(rows, np.float32) for rows in ([[1, 0, 0, 0], [2, 0, 0, 0]], [[0, 1, 0, 0], [4, 0, 0, 0]]))
+    by_row = merge("model_stock", base, [one, two], filter_wise=True)
+    np.testing.assert_array_equal(by_row[0], 0)  # at right angles: the base
+    np.testing.assert_allclose(by_row[1], [3, 0, 0, 0], rtol=1e-6)  # of one direction: the average
+    cosine = 8 / np.sqrt(5 * 17)
+    whole = merge("model_stock", base, [one, two])
+    np.testing.assert_allclose(whole, 2 * cosine / (1 + cosine) * (one + two) / 2, rtol=1e-6)
+
+
+def test_directions_are_averaged_on_the_sphere():
+    one, two, three = np.eye(3, dtype=np.float32) * np.float32([[2], [3], [7]])
+    expected = np.full(3, 4 / np.sqrt(3))
+    np.testing.assert_allclose(merge("karcher", None, [one, two, three]), expected, rtol=1e-6)
+    np.testing.assert_allclose(merge("multislerp", None, [one, two, three], weight=[1.0] * 3), expected, rtol=1e-6)
+    halfway = merge("nuslerp", None, [one / 2, two / 3], weight=[0.5, 0.5])
+    np.testing.assert_allclose(halfway, merge("karcher", None, [one / 2, two / 3]), atol=1e-6)
+    for name in ("multislerp", "karcher"):  # lengths do not turn the mean
+        scaled = merge(name, None, [EXPERTS[0] * 2, EXPERTS[1], EXPERTS[2]], weight=[1.0] * 3)
+        plain = merge(name, None, EXPERTS, weight=[1.0] * 3)
+        np.testing.assert_allclose(scaled / np.linalg.norm(scaled), plain / np.linalg.norm(plain), atol=1e-6)
+
+
+def test_multislerp_of_directions_that_cancel_out():
+    one = np.array([1, 0, 0], np.float32)
+    np.testing.assert_allclose(merge("multislerp", None, [one, -2 * one], weight=[1.0, 1.0]), [-0.5, 0, 0], atol=1e-6)
+    three = merge("multislerp", None, [one, -one, one], weight=[1.0, 1.0, 0.0])
+    assert np.isnan(three).all()
+    nothing = np.zeros(3, np.float32)
+    assert not merge("multislerp", None, [nothing] * 3).any()
+
+
+def test_arcee_fusion_takes_over_few_changes_whole():
+    merged = merge("arcee_fusion", experts=EXPERTS[:1])
+    changed = merged != BASE
+    assert 0.01 < changed.mean() < 0.2
+    np.testing.assert_array_equal(merged[changed], (BASE + (EXPERTS[0] - BASE))[changed])
+    assert np.abs(EXPERTS[0] - BASE)[changed].mean() > np.abs(EXPERTS[0] - BASE)[~changed].mean()
+
+
+def test_consensus_leaves_out_what_matters_to_one_model_only():
+    base = np.zeros(3, np.float32)
+    one, two = np.array([1, 1, 0], np.float32), np.array([0, 1, 0.1], np.float32)
+    np.testing.assert_array_equal(merge("consensus_ta", base, [one, two], weight=[1, 1]), [0, 2, 0])
+    everywhere = merge("consensus_ta", consensus=0)
+    same_bits(everywhere, merge("task_arithmetic"))
+
+
+def test_a_tall_mask_finds_its_model_again():
+    base, supports = BASE, RNG.integers(0, 3, BASE.shape)
+    experts = [np.where(supports == i, expert, BASE) for i, expert in enumerate(EXPERTS)]
+    for i, expert in enumerate(experts):
+        found = merge("tall_mask", base, experts, weight=[1.0] * 3, task=i + 1)
+        np.testing.assert_allclose(found, expert, rtol=0, atol=3e-7)
