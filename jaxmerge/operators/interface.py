@@ -41,9 +41,10 @@ import numpy as np
 from jax import Array
 
 Scope = Literal["element", "row", "tensor"]
-# What becomes of a tensor that some of the models lack: an error; a copy where only one model has it; a copy where
-# only the base has it; a copy of the base's, and no tensor where the base lacks it too.
-Lacking = Literal["error", "copy_single", "copy_base", "copy_base_or_skip"]
+# What becomes of a tensor that some of the models lack: an error; a copy where only one model has it; a copy where only
+# the base has it; a merge of those that have it, where they are enough, else a copy of the base's, and no tensor where
+# the base lacks it.
+Lacking = Literal["error", "copy_single", "copy_base", "merge_rest"]
 Stats = dict[str, Any]
 Params = Mapping[str, Any]
 

@@ -57,6 +57,6 @@ OPERATOR = Operator(
     prepare,
     needs_base=True,
     min_sources=2,
-    lacking="copy_base_or_skip",
+    lacking="merge_rest",
     paper="Jang et al. 2024, Model Stock, arXiv:2403.19522",
 )

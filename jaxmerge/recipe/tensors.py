@@ -82,17 +82,21 @@ class TensorPlanner:
             # Counters and tables of indices are not averaged.
             return TensorPlan(group.name, shape, read, None, tuple(pieces.values()), {}, copied=True)
         dtype = named_dtype(self.recipe.out_dtype) or named_dtype(self.recipe.dtype) or read
+        base, sources = part.split(self.operator)
         missing = [i for i in part.inputs if i not in pieces]
+        if missing and self.operator.lacking == "merge_rest":
+            left = tuple(i for i in sources if i in pieces)
+            if base in pieces and len(left) >= self.operator.min_sources:
+                sources, missing = left, []
         if missing:
             if (copy := self._copied(part, pieces)) is not None:
                 return TensorPlan(group.name, shape, dtype, None, (copy,), {}, copied=True, donors=donors)
-            if self.operator.lacking == "copy_base_or_skip":
+            if self.operator.lacking == "merge_rest":
                 return None
             raise CheckpointError(
                 f"{self.models[missing[0].model].folder}: tensor '{group.name}' is missing, {infos[0].file.parent} "
                 "has it; merge models of one architecture"
             )
-        base, sources = part.split(self.operator)
         params = resolve(self.operator, group.name, group.place, sources, part, self.recipe, self.document)
         return TensorPlan(
             group.name,
@@ -112,7 +116,7 @@ class TensorPlanner:
         of_base = next((piece for i, piece in pieces.items() if i.model == part.base), None)
         if rule == "copy_single" and len(pieces) == 1:
             return next(iter(pieces.values()))
-        if rule == "copy_base_or_skip" or (rule == "copy_base" and len(pieces) == 1):
+        if rule == "merge_rest" or (rule == "copy_base" and len(pieces) == 1):
             return of_base
         return None
 

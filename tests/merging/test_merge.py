@@ -200,6 +200,7 @@ def test_what_becomes_of_a_tensor_that_models_lack(partial: Callable[..., Any]) 
     assert partial("nearswap", "xy", "x", t=0.1)["y"] == 3
     assert partial("model_stock", "xy", "xy", "x")["y"] == 3
     assert "y" not in partial("model_stock", "x", "xy", "xy")
+    assert partial("model_stock", "xy", "xy", "xy", "x")["y"] == partial("model_stock", "xy", "xy", "xy")["y"] == 7.5
     for method, models, parameters in (
         ("linear", ("x", "xy"), {"weight": 1.0}),
         ("ties", ("xy", "x"), {"weight": 1.0}),
