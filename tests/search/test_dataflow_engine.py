@@ -15,7 +15,7 @@ import pytest
 import torch
 from damage import change_json, change_tensors, change_yaml
 from safetensors.numpy import save_file
-from tiny_world import write_world
+from tiny_world import write_examples, write_world
 from transformers import AutoModelForCausalLM
 
 from jaxmerge.architectures.registry import ARCHITECTURES
@@ -84,7 +84,9 @@ def likelihoods(model: Any, objective: PreparedObjective) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> DataflowEngine:
-    return engine_of(write_pool(tmp_path_factory.mktemp("pool"), objectives=OBJECTIVES))
+    path = write_pool(tmp_path_factory.mktemp("pool"), objectives=OBJECTIVES)
+    write_examples(path.with_name("test.jsonl"), np.random.default_rng(6), 64)
+    return engine_of(path)
 
 
 @pytest.fixture(scope="module")
