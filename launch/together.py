@@ -31,7 +31,8 @@ def together(starts: Sequence[Start], patience: float) -> Ending:
                 process.wait()
             return Ending(0, starts[0].name)
         code = failed.popen.returncode
-        _end(processes, patience if code == AGAIN or code in KILLED else 0.0)
+        # Of those that are told and those that have to notice, the latter need longer.
+        _end(processes, patience if code in KILLED else min(patience, GRACE) if code == AGAIN else 0.0)
         codes = [process.wait() for process in processes]
     except KeyboardInterrupt:
         _end(processes, 0.0, force=max(GRACE, patience))

@@ -16,7 +16,9 @@ def command(
     from jaxmerge.cli.outcome import show
     from jaxmerge.cli.progress import shown
     from jaxmerge.demo.run import run_demo
+    from jaxmerge.runtime.distributed import leads
 
     with shown() as progress:
         run = run_demo(out, progress, overrides or ())
-    show(run)
+    if leads():
+        show(run)

@@ -30,7 +30,9 @@ def command(
     from jaxmerge.cli.outcome import show
     from jaxmerge.cli.progress import shown
     from jaxmerge.evolution import evolve
+    from jaxmerge.runtime.distributed import leads
 
     with shown() as progress:
         run = evolve(config, out, overrides=overrides or (), progress=progress)
-    show(run)
+    if leads():
+        show(run)

@@ -60,7 +60,12 @@ def _options(
 def run() -> None:
     """Entry point of the console script. Ends the process with the exit codes of the contract."""
     keep_compilations()
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if "jaxmerge.runtime.distributed" in sys.modules:
+        from jaxmerge.runtime.distributed import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def main(arguments: list[str]) -> int:

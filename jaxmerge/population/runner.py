@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
@@ -10,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxmerge.objectives.interface import Batch, Bucket
 from jaxmerge.population.gradients import gradients
 from jaxmerge.population.programs import Population, Rows, Shape, continuations, likelihoods
-from jaxmerge.runtime.mesh import POP, replicated
+from jaxmerge.runtime.mesh import POP, fetch, place, replicated
 
 # Tokens of one micro-batch. A layer is merged once a micro-batch, so it must not be small; activations grow with it.
 MICRO_TOKENS = 16_384
@@ -42,8 +41,8 @@ class Programs:
             flat = np.zeros(rows[0].shape[0] * rows[0].shape[1], np.float32)
             real = np.flatnonzero(bucket.index >= 0)
             flat[real] = shares[bucket.index[real]]
-            part, parts = jax.device_get(
-                gradients(self.shape, self.population, values, rows, flat.reshape(rows[0].shape[:2]))
+            part, parts = fetch(
+                gradients(self.shape, self.population, values, rows, flat.reshape(rows[0].shape[:2])), self.shape.mesh
             )
             sum += float(part)
             by_value = {name: array + parts[name] for name, array in by_value.items()}
@@ -67,7 +66,7 @@ class Programs:
 
         def cut(array: np.ndarray) -> Array:
             filled = np.concatenate([array, np.repeat(array[-1:], micro * rows - count, axis=0)])
-            return jax.device_put(filled.reshape(micro, rows, length), replicated(self.shape.mesh))
+            return place(filled.reshape(micro, rows, length), replicated(self.shape.mesh))
 
         return cut(bucket.tokens), cut(bucket.valid), cut(bucket.counted)
 
@@ -104,7 +103,7 @@ class Candidates:
         block = self._programs.shape.block
         for start in range(0, self.size, block):
             stop = min(start + block, self.size)
-            results = jax.device_get(call(self._block(start, stop)))
+            results = fetch(call(self._block(start, stop)), self._programs.shape.mesh)
             for bucket, result in zip(batch.buckets, results, strict=True):
                 rows = result.reshape(block, -1, *result.shape[3:])[: stop - start, : len(bucket.index)]
                 real = bucket.index >= 0
@@ -115,4 +114,4 @@ class Candidates:
         shape = self._programs.shape
         sharding = NamedSharding(shape.mesh, PartitionSpec(POP))
         places = np.minimum(np.arange(start, start + shape.block), stop - 1)
-        return {name: jax.device_put(array[places], sharding) for name, array in self._values.items()}
+        return {name: place(array[places], sharding) for name, array in self._values.items()}

@@ -36,6 +36,7 @@ from jaxmerge.search.measurements import Measurements
 from jaxmerge.search.progress import Progress, Report
 from jaxmerge.search.run import Run, engine_of
 from jaxmerge.search.several import require_several
+from jaxmerge.search.shared import Part, taking_part
 from jaxmerge.search.snapshot import Snapshots
 from jaxmerge.search.stages import Leg, legs
 from jaxmerge.search.summary import as_json, summarize
@@ -76,42 +77,42 @@ def evolve(
     Raises InputError for wrong input before any weight is read, CheckpointError for models that do not fit, Interrupted
     on SIGINT and SIGTERM.
     """
-    wanted = resolved.read_config(config, overrides)
-    stages = legs(wanted, Path(out))
-    for leg in stages[1:]:
-        if leg.checkable is not None:
-            engine = build(leg.checkable)
-            require_usable(leg.checkable, engine, algorithm_of(leg.checkable, engine))
-    if len(stages) > 1:
-        stages[-1].folder.require_free()
-    for leg in stages:
-        _run(leg, progress or (lambda event: None), publish, build)
-    return Run(Path(out), build)
+    with taking_part(Path(out)) as part:
+        wanted = resolved.read_config(config, overrides)
+        stages = legs(wanted, part.folder)
+        for leg in stages[1:]:
+            if leg.checkable is not None:
+                engine = build(leg.checkable)
+                require_usable(leg.checkable, engine, algorithm_of(leg.checkable, engine))
+        if len(stages) > 1:
+            stages[-1].folder.require_free()
+        if not part.leads:
+            progress = publish = None
+        for leg in stages:
+            _run(leg, part, progress or (lambda event: None), publish, build)
+    return Run(part.folder, build)
 
 
-def _run(leg: Leg, progress: Report, publish: Publish | None, build: Build) -> None:
+def _run(leg: Leg, part: Part, progress: Report, publish: Publish | None, build: Build) -> None:
     """One search, from wherever it stands to its end."""
     wanted, folder = leg.config, leg.folder
     if folder.config.is_file():
         wanted = _as_placed(wanted, resolved.read_config(folder.config))
-    engine = build(wanted)
+    engine = part.engine(build(wanted), folder)
     made = algorithm_of(wanted, engine)
     require_usable(wanted, engine, made)
     folder.require_free()
     try:
-        with (
-            termination_interrupts(),
-            locked(folder.lock),
-            folder.removed_if_refused(),
-            logged_to(folder.log / "run.log"),
-        ):
+        with termination_interrupts(), locked(folder.lock), folder.removed_if_refused():
             final = resolved.resolve(wanted, engine, made)
             if folder.config.is_file():
                 resolved.require_same(resolved.read_config(folder.config), final, folder.path)
-            folder.write(folder.config, resolved.as_yaml(final))
-            _Evolution(final, folder, engine, made, progress, publish).run()
+            part.require_alike(final)
+            with logged_to(part.log(folder)):
+                folder.write(folder.config, resolved.as_yaml(final))
+                _Evolution(final, folder, engine, made, progress, publish).run()
     except KeyboardInterrupt:
-        raise Interrupted(f"{folder.whole or folder.path}: interrupted; the same command goes on") from None
+        raise Interrupted(f"{part.out}: interrupted; the same command goes on") from None
 
 
 def plan(

@@ -19,7 +19,7 @@ from jaxmerge.population.bank import Bank, load_bank, prepare
 from jaxmerge.population.merged import Members, Merging
 from jaxmerge.population.programs import Shape, merged_parameters
 from jaxmerge.population.runner import Programs
-from jaxmerge.runtime.mesh import replicated
+from jaxmerge.runtime.mesh import local, place, replicated
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE
 from jaxmerge.search.sources import Models
@@ -54,7 +54,7 @@ class Merger:
     def __init__(self, models: Models, dtype: np.dtype, mesh: Mesh, chunk: int, seed: int) -> None:
         """dtype: of what is merged. seed: of the masks."""
         self.models, self.dtype, self.mesh, self.chunk, self.seed = models, dtype, mesh, chunk, seed
-        self._place = partial(jax.device_put, device=replicated(mesh))
+        self._place = partial(place, sharding=replicated(mesh))
 
     @cached_property
     def bank(self) -> Bank:
@@ -78,7 +78,8 @@ class Merger:
     def merged(self, programs: Programs, values: Values) -> Params:
         """One merge's weights, stacked over layers."""
         assert isinstance(programs.population, Merging)
-        return merged_parameters(programs.population, jax.tree.map(jnp.asarray, values))
+        # Of several processes each merges for itself: what all sources have in common lies in each of them.
+        return merged_parameters(local(programs.population), jax.tree.map(jnp.asarray, values))
 
     def assignment(self, merge: Untuned) -> Assignment:
         """One value of each parameter for the whole model."""

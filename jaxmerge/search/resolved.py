@@ -85,17 +85,26 @@ def as_yaml(config: EvolveConfig) -> str:
 def require_same(recorded: EvolveConfig, config: EvolveConfig, folder: Path) -> None:
     """Raises InputError naming the first key in which a resolved config differs from the run's, except for those
     that may change: generations, budget and runtime."""
-    old, new = dict(_leaves(plain(recorded))), dict(_leaves(plain(config)))
+    if found := first_difference(plain(recorded), plain(config), FREE):
+        key, was, now = found
+        changed = " (the content has changed)" if "xxh3:" in now else ""
+        raise InputError(
+            f"{folder}: was made with {key}: {was}, now it is {now}{changed}; restore it, or name another folder"
+        )
+
+
+def first_difference(
+    one: Mapping[str, Any], other: Mapping[str, Any], free: Iterable[tuple[str, ...]] = (("origin", "folder"),)
+) -> tuple[str, str, str] | None:
+    """The first key in which two resolved configs differ, and both its values, as they are shown; paths do not count,
+    nor what stands under `free`."""
+    old, new = dict(_leaves(one)), dict(_leaves(other))
+    left_out = (*free, *PATHS)
     for keys in [*old, *(keys for keys in new if keys not in old)]:
-        if any(keys[: len(free)] == free for free in (*FREE, *PATHS)) or _is_data_path(keys):
+        if any(keys[: len(f)] == f for f in left_out) or _is_data_path(keys) or old.get(keys) == new.get(keys):
             continue
-        if old.get(keys) != new.get(keys):
-            was, now = _shown(old.get(keys)), _shown(new.get(keys))
-            changed = " (the content has changed)" if str(new.get(keys)).startswith("xxh3:") else ""
-            raise InputError(
-                f"{folder}: was made with {dotted(NAMED.get(keys, keys))}: {was}, now it is {now}{changed}; "
-                "restore it, or name another folder"
-            )
+        return dotted(NAMED.get(keys, keys)), _shown(old.get(keys)), _shown(new.get(keys))
+    return None
 
 
 def _is_data_path(keys: tuple[str | int, ...]) -> bool:

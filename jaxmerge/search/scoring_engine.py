@@ -24,7 +24,7 @@ from jaxmerge.objectives.weighted import Scores, score_all
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.runtime.dtype import compute_dtype
-from jaxmerge.runtime.mesh import population_mesh, replicated
+from jaxmerge.runtime.mesh import place, population_mesh, replicated
 from jaxmerge.search.algorithms import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, EvolveConfig
@@ -246,11 +246,11 @@ class ScoringEngine(ABC):
 
     def _single(self, params: Params, config: DecoderConfig) -> Runner:
         # All on one device in one way, so that every untuned merge runs in the same program.
-        return SingleModel(jax.device_put(params, self._mesh.devices.flat[0]), config, self._dtype)
+        return SingleModel(jax.device_put(params, self._mesh.local_devices[0]), config, self._dtype)
 
     @property
     def _place(self) -> Callable[[np.ndarray], jax.Array]:
-        return partial(jax.device_put, device=replicated(self._mesh))
+        return partial(place, sharding=replicated(self._mesh))
 
     @property
     def _out_dtype(self) -> np.dtype:
