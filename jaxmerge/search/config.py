@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from jaxmerge.converters.writer import parse_size
+from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.schema import ObjectiveConfig
 from jaxmerge.operators.interface import Operator
@@ -178,9 +179,11 @@ class Monitoring(Strict):
 
 
 class Origin(Strict):
-    """What a run was made from, as its config.yaml records it. Fingerprints are hashes of content. start: that of the
-    recipe, or `search.start` itself where it is no path."""
+    """What a run was made from, as its config.yaml records it. Fingerprints are hashes of content. format: of the run's
+    folder; version: of jaxmerge. start: that of the recipe, or `search.start` itself where it is no path."""
 
+    format: int
+    version: str
     folder: str
     dimension: Count
     models: dict[str, dict[str, str | None]]
@@ -194,12 +197,16 @@ def warm_start_of(search: str) -> str:
     return f"{search}_warm_start"
 
 
+# The name of a stage is also that of a folder.
+StageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
 class StageConfig(Strict):
     """A search before the main one; its result is a model of the later ones, under the stage's name.
 
     name: None: the kind of its space. search: the keys in which it differs from the config's own `search`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    name: StageName | None = None
     space: Space
     search: dict[str, Any] = Field(default_factory=dict)
 
@@ -214,7 +221,7 @@ class EvolveConfig(Strict):
     name: of the search in the history; None: the kind of its space. stages: the searches before it; where there is no
     `space`, the last of them is the main one. earlier: the models that earlier stages made, as a run records it."""
 
-    name: Name | None = None
+    name: StageName | None = None
     models: dict[str, Name] = Field(min_length=1)
     base: Name | None = None
     host: Any = None
@@ -230,6 +237,7 @@ class EvolveConfig(Strict):
     origin: Origin | None = None
 
     _folder: Path = PrivateAttr(default_factory=Path)
+    _document: Document | None = PrivateAttr(None)
 
     @property
     def folder(self) -> Path:
@@ -267,8 +275,9 @@ class EvolveConfig(Strict):
         for place, name in enumerate(names):
             if name in names[:place]:
                 raise misfit(f"two are named '{name}'; give each its own name", "stages")
-            if self.stages and name in {*self.models, BASE, UNIFORM, RANDOM_SEARCH, *OPERATORS}:
-                raise misfit(f"'{name}' is also the name of a model or a baseline; name it otherwise", "stages")
+            if name in {*self.parents, BASE, UNIFORM, RANDOM_SEARCH, *OPERATORS} or name.endswith(warm_start_of("")):
+                key = "stages" if self.stages else "name"
+                raise misfit(f"'{name}' is also the name of a model or a baseline; name it otherwise", key)
         return self
 
     @field_validator("host")

@@ -5,7 +5,7 @@ Every step can be interrupted at any moment; the same call goes on where it stoo
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from jaxmerge.search.finalists import Place, best_places, first_error
 from jaxmerge.search.finalists import choose as choose_finalist
 from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.front import fronts_of
-from jaxmerge.search.gradient_start import FORWARDS, descend, followed
+from jaxmerge.search.gradient_start import descend, followed, forwards
 from jaxmerge.search.history import Generation, History
 from jaxmerge.search.lock import locked
 from jaxmerge.search.loop import Limit, Stage, search
@@ -80,39 +80,60 @@ def evolve(
     with taking_part(Path(out)) as part:
         wanted = resolved.read_config(config, overrides)
         stages = legs(wanted, part.folder)
+        first = _ready(stages[0], part, build)
         for leg in stages[1:]:
             if leg.checkable is not None:
-                engine = build(leg.checkable)
-                require_usable(leg.checkable, engine, algorithm_of(leg.checkable, engine))
-        if len(stages) > 1:
-            stages[-1].folder.require_free()
+                _ready(replace(leg, config=leg.checkable), part, build)
+        whole = stages[-1].folder
+        whole.require_free()
         if not part.leads:
             progress = publish = None
-        for leg in stages:
-            _run(leg, part, progress or (lambda event: None), publish, build)
+        try:
+            # One lock for all stages, which write to one history.
+            with termination_interrupts(), locked(whole.lock), whole.removed_if_refused():
+                for place, leg in enumerate(stages):
+                    ready = first if place == 0 else _ready(leg, part, build)
+                    later = any(after.folder.config.is_file() for after in stages[place + 1 :])
+                    _run(leg.folder, ready, part, progress or (lambda event: None), publish, settled=later)
+        except KeyboardInterrupt:
+            raise Interrupted(f"{part.out}: interrupted; the same command goes on") from None
     return Run(part.folder, build)
 
 
-def _run(leg: Leg, part: Part, progress: Report, publish: Publish | None, build: Build) -> None:
-    """One search, from wherever it stands to its end."""
-    wanted, folder = leg.config, leg.folder
-    if folder.config.is_file():
-        wanted = _as_placed(wanted, resolved.read_config(folder.config))
-    engine = part.engine(build(wanted), folder)
+@dataclass(frozen=True)
+class _Ready:
+    """A search that was checked and reads no weights yet."""
+
+    config: EvolveConfig
+    engine: Engine
+    algorithm: Algorithm
+
+
+def _ready(leg: Leg, part: Part, build: Build) -> _Ready:
+    wanted = leg.config
+    if leg.folder.config.is_file():
+        wanted = _as_placed(wanted, resolved.read_recorded(leg.folder.config))
+    engine = part.engine(build(wanted), leg.folder)
     made = algorithm_of(wanted, engine)
     require_usable(wanted, engine, made)
+    return _Ready(wanted, engine, made)
+
+
+def _run(
+    folder: RunFolder, ready: _Ready, part: Part, progress: Report, publish: Publish | None, settled: bool
+) -> None:
+    """One search, from wherever it stands to its end. settled: a later stage has begun with what it found, so that it
+    is not taken further."""
     folder.require_free()
-    try:
-        with termination_interrupts(), locked(folder.lock), folder.removed_if_refused():
-            final = resolved.resolve(wanted, engine, made)
-            if folder.config.is_file():
-                resolved.require_same(resolved.read_config(folder.config), final, folder.path)
-            part.require_alike(final)
-            with logged_to(part.log(folder)):
-                folder.write(folder.config, resolved.as_yaml(final))
-                _Evolution(final, folder, engine, made, progress, publish).run()
-    except KeyboardInterrupt:
-        raise Interrupted(f"{part.out}: interrupted; the same command goes on") from None
+    final = resolved.resolve(ready.config, ready.engine, ready.algorithm)
+    if folder.config.is_file():
+        resolved.require_same(resolved.read_recorded(folder.config), final, folder.path)
+    part.require_alike(final)
+    if settled and folder.model.is_dir():
+        return
+    with logged_to(part.log(folder)):
+        folder.write(folder.config, resolved.as_yaml(final))
+        _Evolution(final, folder, ready.engine, ready.algorithm, progress, publish).run()
 
 
 def plan(
@@ -210,10 +231,10 @@ class _Evolution:
 
     def run(self) -> None:
         history = History.read(self.folder.history, self.algorithm.population, self.folder.populations())
-        history.repair()
         if self._is_done(history):
             log.info("already done")
             return
+        history.repair()
         self.progress(Progress("loading", 0, None))
         self.engine.load()
         if self.publish:
@@ -225,7 +246,7 @@ class _Evolution:
         self.answered = [examples for examples in known if examples]
         start, origin = self._start(measurements)
         if self.config.search.warm_start is not None:
-            snapshots = Snapshots(self.folder.state, warm_start_of(self.config.stage))
+            snapshots = Snapshots(self.folder.snapshots, warm_start_of(self.config.stage))
             start = descend(self.config, self.engine, history, start, snapshots, self.progress)
             origin = f"{origin}, then {self.config.search.warm_start.steps} gradient steps"
         found = self._search(history, start)
@@ -291,13 +312,11 @@ class _Evolution:
         return self._searched(stage, history)
 
     def _random_search(self, history: History) -> list[Generation]:
-        """As many candidates as the search and the stages before it had."""
+        """As many candidates as the search and the stages before it have cost."""
         if not has_random_search(self.config):
             return []
         searches = (*self.config.earlier, self.config.stage)
-        candidates = sum(
-            history.candidates(stage) + FORWARDS * history.candidates(warm_start_of(stage)) for stage in searches
-        )
+        candidates = sum(forwards(history, stage) for stage in searches)
         generations = -(-candidates // self.algorithm.population)
         control = RandomSearch(self.algorithm.population, self.engine.dimension)
         start = np.full(self.engine.dimension, 0.5, np.float32)
@@ -321,7 +340,7 @@ class _Evolution:
         score = scorer(self.config, self.engine, history, stage.name, self.answered)
         if several(stage.algorithm) == "gradient":
             score = followed(score, self.engine)
-        snapshots, examples = Snapshots(self.folder.state, stage.name), Examples(self.folder.examples / stage.name)
+        snapshots, examples = Snapshots(self.folder.snapshots, stage.name), Examples(self.folder.examples / stage.name)
         found = search(stage, score, history, snapshots, report, examples)
         if not best_places(found, 1):
             raise InputError(f"{self.folder.path}: every candidate of '{stage.name}' failed: {first_error(found)}")

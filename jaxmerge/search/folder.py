@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class RunFolder:
     @property
     def measurements(self) -> Path:
         return self.state / "measurements.jsonl"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.state / "snapshots"
 
     @property
     def examples(self) -> Path:
@@ -115,14 +119,13 @@ class RunFolder:
         except JaxmergeError:
             if new and not self.measurements.exists() and not self.history.exists():
                 shutil.rmtree(self.path, ignore_errors=True)
-                if self.whole:
-                    with suppress(OSError):  # the larger run has begun
-                        self.path.parent.rmdir()
-                        self.whole.rmdir()
             raise
 
     def require_run(self) -> None:
         """Raises InputError where there is no run."""
+        if not self.config.is_file() and (begun := sorted(self.path.glob("stages/*/config.yaml"))):
+            stages = ", ".join(str(file.parent) for file in begun)
+            raise InputError(f"{self.path}: its last stage has not begun; name the folder of a stage: {stages}")
         if not self.config.is_file():
             raise InputError(f"{self.path}: is not a run's folder (no config.yaml); name the OUT of jaxmerge evolve")
 

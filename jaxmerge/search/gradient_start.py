@@ -36,6 +36,13 @@ def descend(
     return engine.tightened(steps[best].genomes[0]) if results[best].score is not None else start
 
 
+def forwards(history: History, search: str) -> int:
+    """What a search has cost so far, in candidates: a gradient costs as much as some."""
+    steps = history.candidates(warm_start_of(search))
+    followed = sum(result.gradient is not None for step in history.stage(search) for result in step.results)
+    return history.candidates(search) + FORWARDS * (steps + followed)
+
+
 def followed(score: Score, engine: Engine) -> Score:
     """Scores with gradients, for an algorithm that is told of them."""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmerge import __version__
 from jaxmerge.documents import Document, dotted, write_yaml
 from jaxmerge.errors import InputError
 from jaxmerge.plugins import importable
@@ -12,9 +13,18 @@ from jaxmerge.search.config import EvolveConfig, Origin
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.fingerprint import hash_of_file, hash_of_model, hash_of_tokenizer
 
+# Of a run's folder; a run of another is not gone on with.
+FORMAT = 1
 HEADER = "# The config of this run as it was resolved. The same command with the config it came from resumes the run.\n"
 # What may change when a run is resumed; a path may, for what it leads to is compared by content.
-FREE = (("search", "generations"), ("search", "budget"), ("runtime",), ("report",), ("origin", "folder"))
+FREE = (
+    ("search", "generations"),
+    ("search", "budget"),
+    ("runtime",),
+    ("report",),
+    ("origin", "folder"),
+    ("origin", "version"),
+)
 PATHS = (("models",), ("base",), ("tokenizer",), ("search", "start"))
 # By these names the user knows what is compared by content.
 NAMED: dict[tuple[str | int, ...], tuple[str, ...]] = {
@@ -32,15 +42,29 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
     document = document.override(overrides)
     with importable(document.home):  # an operator of the user's own may lie there
         config = document.validate(EvolveConfig)
-    config._folder = document.home
+    config._folder, config._document = document.home, document
     if config.search.start not in ("baseline", "center") and not (config.folder / config.search.start).is_file():
         there = config.folder / config.search.start
         raise document.error(("search", "start"), f"{there}: no such recipe; write baseline, center or a recipe's path")
     return config
 
 
+def read_recorded(file: Path) -> EvolveConfig:
+    """The config.yaml of a run. Raises InputError where another version of jaxmerge wrote it in another format."""
+    origin = Document.read(file).data.get("origin")
+    origin = origin if isinstance(origin, dict) else {}
+    if origin.get("format") != FORMAT:
+        version = origin.get("version", "another version")
+        raise InputError(
+            f"{file.parent}: was made by jaxmerge {version} in another format than that of {__version__}; go on with "
+            "that version, or name another folder"
+        )
+    return read_config(file)
+
+
 def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> EvolveConfig:
-    """The config as a run records it in config.yaml: it gives the same run again, from anywhere."""
+    """The config as a run records it in config.yaml. From anywhere it gives the same run again, or the same last stage:
+    the earlier ones it names by what they made."""
     data = plain(config)
     for key in ("models", "base", "tokenizer"):
         if key in data:
@@ -59,6 +83,8 @@ def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> Evolv
     data["search"]["generations"] = config.search.last_generation
     data["runtime"] = dict(engine.chosen)
     origin = Origin(
+        format=FORMAT,
+        version=__version__,
         folder=str(config.folder),
         dimension=engine.dimension,
         models={name: hash_of_model(folder) for name, folder in engine.folders.items()},

@@ -11,7 +11,7 @@ from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Build, Engine
 from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.history import History
-from jaxmerge.search.resolved import read_config
+from jaxmerge.search.resolved import read_recorded
 
 
 def engine_of(config: EvolveConfig) -> Engine:
@@ -38,7 +38,7 @@ class Run:
     @cached_property
     def config(self) -> EvolveConfig:
         """The resolved config."""
-        return read_config(RunFolder(self.folder).config)
+        return read_recorded(RunFolder(self.folder).config)
 
     @cached_property
     def history(self) -> History:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmerge.documents import Document
+from jaxmerge.errors import InputError
 from jaxmerge.search.baselines import standard
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig, StageConfig
 from jaxmerge.search.folder import RunFolder
@@ -45,9 +46,13 @@ def legs(config: EvolveConfig, out: Path) -> tuple[Leg, ...]:
         stand_ins = {name: likeness[name] for name in missing}
         return Leg(present, folder, _changed(present, {"models": models | stand_ins}) if missing else present)
 
-    for stage in config.stages:
+    for place, stage in enumerate(config.stages):
         folder = whole.stage(stage.label)
-        found.append(leg(_keys(config, stage), folder))
+        try:
+            found.append(leg(_keys(config, stage), folder))
+        except InputError as error:
+            reason = str(error).removeprefix("config: ")
+            raise (config._document or Document(Path("config"), {})).error(("stages", place), reason) from None
         made[stage.label] = str(folder.model.absolute())
         some = next(iter(config.models.values()))
         likeness[stage.label] = some if stage.space.kind == "parameter" else None
@@ -55,8 +60,11 @@ def legs(config: EvolveConfig, out: Path) -> tuple[Leg, ...]:
 
 
 def _keys(config: EvolveConfig, stage: StageConfig) -> dict[str, Any]:
-    """What an earlier stage has of its own. It leaves the test data alone, and has a random search to compare with only
-    where it asks for one itself."""
+    """What an earlier stage has of its own. It leaves the test data alone, and random search to the end."""
+    if RANDOM_SEARCH in (stage.search.get("baselines") or ()):
+        raise InputError(
+            f"search.baselines: {RANDOM_SEARCH} runs once, after the last stage; name it in the config's own search"
+        )
     data = plain(config)
     search = data["search"] | stage.search
     if "baselines" not in stage.search:

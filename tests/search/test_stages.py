@@ -18,6 +18,7 @@ from jaxmerge.search.evolve import evolve, plan
 from jaxmerge.search.parameter_engine import ParameterEngine
 from jaxmerge.search.progress import Progress
 from jaxmerge.search.resolved import read_config
+from jaxmerge.search.run import Run
 
 SPACE = {"operator": "task_arithmetic", "parameters": {"weight": [0.0, 1.0]}}
 STAGES = [
@@ -98,7 +99,9 @@ def test_interrupted_in_any_stage_it_goes_on_to_the_same_end(
         ([STAGES[0] | {"name": "one"}, STAGES[1]], "'one' is also the name of a model"),
         ([STAGES[0] | {"name": "a/b"}, STAGES[1]], r"stages.0.name"),
         ([STAGES[0] | {"saerch": {}}, STAGES[1]], "did you mean 'search'"),
-        ([STAGES[0] | {"search": {"generatoins": 3}}, STAGES[1]], "did you mean 'generations'"),
+        ([STAGES[0] | {"search": {"generatoins": 3}}, STAGES[1]], r"stages.0: .*did you mean 'generations'"),
+        ([STAGES[0] | {"search": {"baselines": ["random_search"]}}, STAGES[1]], "runs once, after the last stage"),
+        ([STAGES[0] | {"name": "x_warm_start"}, STAGES[1]], "'x_warm_start' is also the name"),
     ],
 )
 def test_stages_that_do_not_fit_are_refused(
@@ -143,3 +146,47 @@ def test_real_models_go_through_two_stages(tmp_path: Path) -> None:
     ours, again = Checkpoint.open(run.folder / "model"), Checkpoint.open(tmp_path / "merged")
     for name in ours.tensors:
         np.testing.assert_array_equal(ours.read(name), again.read(name))
+
+
+def test_more_generations_leave_a_stage_that_others_build_on(config: dict[str, Any], tmp_path: Path) -> None:
+    stages = [{"name": "first", "space": SPACE}, {"name": "second", "space": SPACE}]
+    config = config | {"stages": stages, "search": config["search"] | {"generations": 2}}
+    run = evolve(config, tmp_path / "run", build=Engine)
+    before = [line for line in lines(run.folder) if line["stage"] == "first"]
+    longer = evolve(config | {"search": config["search"] | {"generations": 4}}, tmp_path / "run", build=Engine)
+    assert [line for line in lines(run.folder) if line["stage"] == "first"] == before
+    assert longer.history.count("second") == 4
+
+
+def test_one_process_holds_all_stages(config: dict[str, Any], tmp_path: Path) -> None:
+    refusals: list[str] = []
+
+    def again(event: Progress) -> None:
+        if event.stage in ("first", "second") and event.done == 1:
+            with pytest.raises(InputError, match="is at work in it") as refused:
+                evolve(config, tmp_path / "run", build=Engine)
+            refusals.append(str(refused.value))
+
+    evolve(config, tmp_path / "run", build=Engine, progress=again)
+    assert len(refusals) == 2
+
+
+def test_a_run_in_its_first_stage_is_named_by_its_stages(config: dict[str, Any], tmp_path: Path) -> None:
+    def interrupt(event: Progress) -> None:
+        if event.stage == "first" and event.done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        evolve(config, tmp_path / "run", build=Engine, progress=interrupt)
+    with pytest.raises(InputError, match=r"its last stage has not begun; name .*stages/first"):
+        Run(tmp_path / "run", Engine)
+    assert Run(tmp_path / "run" / "stages" / "first", Engine).history.count("first") == 1
+
+
+def test_a_run_of_another_format_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    run = evolve(config, tmp_path / "run", build=Engine)
+    file = run.folder / "config.yaml"
+    file.write_text(file.read_text().replace("format: 1", "format: 0"))
+    for again in (lambda: evolve(config, run.folder, build=Engine), lambda: Run(run.folder, Engine).config):
+        with pytest.raises(InputError, match="in another format"):
+            again()
