@@ -40,6 +40,7 @@ class Peers:
         self.stop_wanted = False  # here, by a signal
         self.left = False
         self.scratch: Path | None = None  # a folder of this process's own
+        self.lost: set[int] = set()  # who is not waited for
         self._stopping = False  # agreed by all
         self._store = store
         self._messages = 0  # that this process has said or read
@@ -126,7 +127,7 @@ class Peers:
 
     def wait_for_loss(self) -> None:
         """Give the watch the time to find a peer that is gone; it ends this process then."""
-        time.sleep(self.silence + 5)
+        time.sleep(self.silence + 2 * GRACE)
 
     def leave(self, code: int) -> None:
         """End this process after an error; process 0, which keeps the store, goes last."""
@@ -134,7 +135,7 @@ class Peers:
             self._set(f"jaxmerge/left/{self.number}", "")
             until = time.monotonic() + GRACE + 5
             while self.leads and time.monotonic() < until:
-                if all(self._get(f"jaxmerge/left/{i}") is not None for i in range(self.count)):
+                if all(i in self.lost or self._get(f"jaxmerge/left/{i}") is not None for i in range(self.count)):
                     time.sleep(0.5)  # they have said so and are about to
                     break
                 time.sleep(0.2)

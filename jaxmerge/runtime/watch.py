@@ -80,6 +80,7 @@ def _watch(peers: Peers) -> None:
                 heard[number] = (beat, now)
         silent = [number for number, (_, since) in heard.items() if now - since > silence and number != peers.number]
         if silent:
+            peers.lost.update(silent)
             _end(peers, _lost(peers, silent[0]))
         limit = float(given) if given else max(WATCHDOG, 10 * peers.longest)
         if now - peers.progress > limit:

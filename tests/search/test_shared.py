@@ -95,6 +95,7 @@ def test_a_killed_process_costs_a_restart_and_nothing_else(world: Path, alone: l
     assert launch.wait(300) == 0, log_of(world, out)
     shown = log_of(world, out)
     assert "jaxmerge: process 1 on " in shown and "was lost; the same command goes on" in shown
+    assert "defect" not in shown and not (out / "crash.log").exists()
     assert "process 1 (killed) was interrupted; starting again (1 of 1)" in shown
     require_equal(history(out), alone)
     assert (out / "model" / "model.safetensors").read_bytes() == (
