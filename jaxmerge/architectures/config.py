@@ -21,7 +21,8 @@ class Rope:
 class DecoderConfig:
     """Sizes and switches of a pre-norm decoder with rotary positions. Hashable: it is a static argument of jit.
 
-    windows: for each layer the sliding window in tokens, or None for full attention.
+    windows: for each layer the sliding window in tokens, or None for full attention. norm_offset: what is added to the
+    weights of all norms. embed_scale: what embeddings are multiplied by before the first layer; None: nothing.
     """
 
     family: str
@@ -42,4 +43,6 @@ class DecoderConfig:
     mlp_bias: bool = False
     qk_norm: bool = False
     tie_embeddings: bool = False
+    norm_offset: float = 0.0
+    embed_scale: float | None = None
     extra: tuple[tuple[str, Any], ...] = field(default=())

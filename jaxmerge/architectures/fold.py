@@ -2,7 +2,8 @@
 
 Let `c_t` be the product of the scales on the way into layer t. Keep the stream divided by it: then what a block adds is
 divided by `c_t`, and the norms, which see the stream with its sign only, are negated where `c_t` is negative. What
-remains different is the epsilon in the norms.
+remains different is the epsilon in the norms. Norms that add an offset to their weights cannot be negated, so there
+scales must be positive.
 """
 
 from typing import Literal

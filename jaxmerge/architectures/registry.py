@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxmerge.architectures import llama, mistral, qwen2, qwen3
+from jaxmerge.architectures import gemma, llama, mistral, qwen2, qwen3
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.decoder import decoder_table
 from jaxmerge.architectures.table import Table
@@ -31,6 +31,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mistral": Architecture("mistral", mistral.read, decoder_table),
     "qwen2": Architecture("qwen2", qwen2.read, decoder_table, read_layer_types),
     "qwen3": Architecture("qwen3", qwen3.read, decoder_table, read_layer_types),
+    "gemma": Architecture("gemma", gemma.read, decoder_table),
 }
 
 

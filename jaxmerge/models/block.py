@@ -26,11 +26,14 @@ FEW_ROWS = 256
 Memory = TypeVar("Memory")
 
 
-def rms_norm(x: Array, weight: Array, eps: float) -> Array:
-    """x / sqrt(mean(x^2) + eps) in float32, rounded to the dtype of `x`, times `weight`; over the last axis."""
+def rms_norm(x: Array, weight: Array, config: DecoderConfig) -> Array:
+    """x / sqrt(mean(x^2) + eps) in float32, rounded to the dtype of `x`, times `weight`; over the last axis. Where
+    weights have an offset, the product is in float32 as well."""
     wide = x.astype(jnp.float32)
-    scale = lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
-    return (wide * scale).astype(x.dtype) * weight
+    wide = wide * lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + config.norm_eps)
+    if config.norm_offset:
+        return (wide * (config.norm_offset + weight.astype(jnp.float32))).astype(x.dtype)
+    return wide.astype(x.dtype) * weight
 
 
 def linear(x: Array, layer: Params, name: str) -> Array:
@@ -62,16 +65,16 @@ def block(
     to the context `[B, T, H * D]` and whatever the caller keeps (a cache, or None), which is given back.
     """
     tokens, heads = x.shape[:2], (-1, config.head_dim)
-    h = rms_norm(x, layer["input_layernorm.weight"], config.norm_eps)
+    h = rms_norm(x, layer["input_layernorm.weight"], config)
     query = linear(h, layer, "self_attn.q_proj").reshape(*tokens, *heads)
     key = linear(h, layer, "self_attn.k_proj").reshape(*tokens, *heads)
     value = linear(h, layer, "self_attn.v_proj").reshape(*tokens, *heads)
     if config.qk_norm:
-        query = rms_norm(query, layer["self_attn.q_norm.weight"], config.norm_eps)
-        key = rms_norm(key, layer["self_attn.k_norm.weight"], config.norm_eps)
+        query = rms_norm(query, layer["self_attn.q_norm.weight"], config)
+        key = rms_norm(key, layer["self_attn.k_norm.weight"], config)
     query, key = rotate(query, cos, sin), rotate(key, cos, sin)
     context, memory = attention(query, key.swapaxes(1, 2), value.swapaxes(1, 2))
     x = x + linear(context, layer, "self_attn.o_proj")
-    h = rms_norm(x, layer["post_attention_layernorm.weight"], config.norm_eps)
+    h = rms_norm(x, layer["post_attention_layernorm.weight"], config)
     gate = ACTIVATIONS[config.activation](linear(h, layer, "mlp.gate_proj"))
     return x + linear(gate * linear(h, layer, "mlp.up_proj"), layer, "mlp.down_proj"), memory

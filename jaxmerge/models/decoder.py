@@ -38,6 +38,12 @@ def through_layers(weights: Weights, step: Callable[[Carry, Array], Carry], carr
     return lax.fori_loop(0, depth, lambda index, carry: step(carry, index), carry)
 
 
+def embedded(weights: Weights, config: DecoderConfig, tokens: Array, dtype: DTypeLike) -> Array:
+    """What goes into the first layer: `[*tokens.shape, hidden]`."""
+    x = weights.rows("embed_tokens.weight", tokens).astype(dtype)
+    return x if config.embed_scale is None else x * jnp.asarray(config.embed_scale, dtype)
+
+
 def hidden_states(weights: Weights, config: DecoderConfig, tokens: Array, valid: Array, *, dtype: DTypeLike) -> Array:
     """Hidden states after the final norm: `[B, T, hidden]` in `dtype`, the compute dtype.
 
@@ -56,9 +62,9 @@ def hidden_states(weights: Weights, config: DecoderConfig, tokens: Array, valid:
         layer = layer_of(weights, index, dtype)
         return block(layer, config, x, cos, sin, lambda q, k, v: (attend(q, k, v, mask), None))[0]
 
-    x = weights.rows("embed_tokens.weight", tokens).astype(dtype)
+    x = embedded(weights, config, tokens, dtype)
     x = through_layers(weights, step, x)
-    return rms_norm(x, weights.whole("norm.weight").astype(dtype), config.norm_eps)
+    return rms_norm(x, weights.whole("norm.weight").astype(dtype), config)
 
 
 def logits(weights: Weights, config: DecoderConfig, tokens: Array, valid: Array, *, dtype: DTypeLike) -> Array:

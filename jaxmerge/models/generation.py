@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.models.attention import attend, layer_windows, positions_of, visible
 from jaxmerge.models.block import block, rms_norm
-from jaxmerge.models.decoder import layer_of, through_layers, unembed
+from jaxmerge.models.decoder import embedded, layer_of, through_layers, unembed
 from jaxmerge.models.rope import rotation
 from jaxmerge.models.sampling import next_token
 from jaxmerge.models.weights import Weights
@@ -133,6 +133,6 @@ def _forward(
 
         return block(layer_of(weights, index, dtype), config, x, cos, sin, attention)
 
-    x = weights.rows("embed_tokens.weight", tokens).astype(dtype)
+    x = embedded(weights, config, tokens, dtype)
     x, cache = through_layers(weights, step, (x, cache))
-    return rms_norm(x, weights.whole("norm.weight").astype(dtype), config.norm_eps), cache
+    return rms_norm(x, weights.whole("norm.weight").astype(dtype), config), cache

@@ -23,6 +23,7 @@ BLOCK = {
     "num_kv_heads": "num_key_value_heads",
     "head_dim": "head_dim",
     "norm_eps": "rms_norm_eps",
+    "norm_offset": "what norms add to their weights",
     "activation": "hidden_act",
     "qkv_bias": "the bias of queries, keys and values",
     "output_bias": "the bias of attention's output",

@@ -27,7 +27,7 @@ COMPANIONS = {
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma"])
 def test_round_trip_is_bit_exact(make_checkpoint, tmp_path, family, tied, dtype, read_all, same_bits):
     source = make_checkpoint(family, tied=tied, dtype=dtype, shards=3)
     assert convert(source, tmp_path / "flax") == "flax"

@@ -27,7 +27,7 @@ def refused(folder, *words, error=CheckpointError, **options):
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma"])
 def test_layers_are_stacked_in_order(make_checkpoint, read_all, family):
     folder = make_checkpoint(family, shards=2, num_hidden_layers=12)
     params, tensors = load_model(folder).params, read_all(folder)

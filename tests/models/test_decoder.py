@@ -22,6 +22,8 @@ FAMILIES = {
         {"tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
     ),
     "qwen3": ("qwen3", {"head_dim": 24, "tie_word_embeddings": True}),
+    "gemma": ("gemma", {"head_dim": 16, "num_key_value_heads": 1}),
+    "gemma-untied": ("gemma", {"head_dim": 12, "tie_word_embeddings": False, "attention_bias": True}),
     "qwen3-untied-bias": ("qwen3", {"head_dim": 16, "attention_bias": True}),
     "qwen3-layer-types": (
         "qwen3",

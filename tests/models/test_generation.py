@@ -16,6 +16,7 @@ NEW = 12
 MODELS = {
     "llama": ("llama", {}),
     "mistral": ("mistral", {"sliding_window": 7}),
+    "gemma": ("gemma", {"head_dim": 16}),
     "qwen3": ("qwen3", {"head_dim": 24, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2}),
 }
 

@@ -150,6 +150,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"use_sliding_window": True, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
     ),
     "qwen3": ({"head_dim": 8, "attention_bias": True},) * 2,
+    "gemma": ({"head_dim": 8, "hidden_act": "gelu_pytorch_tanh"},) * 2,
 }
 
 
