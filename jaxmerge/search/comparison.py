@@ -5,30 +5,35 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxmerge.objectives.intervals import interval, paired_difference, weighted_interval
+from jaxmerge.search.pairing import Groups, added_up
 
 Interval = tuple[float, float]
 
 
-def score_interval(examples: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> Interval:
+def score_interval(examples: Mapping[str, np.ndarray], weights: Mapping[str, float], groups: Groups) -> Interval:
     """The 95% interval of the weighted mean over objectives.
 
-    examples: `[N]` an objective. Of one objective: Wilson's interval where every example is 0 or 1, else BCa bootstrap.
-    Of several, whose examples are not paired with each other: BCa bootstrap, each one's drawn for themselves.
+    examples: `[N]` an objective. groups: of objectives over the same examples, whose scores are added up first. Of one
+    group: Wilson's interval where every score and every sum is 0 or 1, else BCa bootstrap. Of several, which are
+    independent: BCa bootstrap, each one's examples drawn for themselves.
     """
-    if len(examples) == 1:
-        (values,) = examples.values()
-        return interval(values, bool(np.isin(values, (0.0, 1.0)).all()))
-    return weighted_interval(list(examples.values()), [weights[name] for name in examples])
+    scores, shares = added_up(examples, weights, groups)
+    if len(scores) == 1:
+        (values,) = scores.values()
+        return interval(values, all(np.isin(of, (0.0, 1.0)).all() for of in (values, *examples.values())))
+    return weighted_interval(list(scores.values()), list(shares.values()))
 
 
 def difference(
-    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], weights: Mapping[str, float]
+    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], weights: Mapping[str, float], groups: Groups
 ) -> tuple[float, Interval]:
     """score(a) - score(b) on the same examples, and its 95% interval, paired by example."""
-    if len(a) == 1:
-        (name,) = a
-        mean, low, high = paired_difference(a[name], b[name])
+    own, shares = added_up(a, weights, groups)
+    other, _ = added_up(b, weights, groups)
+    if len(own) == 1:
+        (name,) = own
+        mean, low, high = paired_difference(own[name], other[name])
         return mean, (low, high)
-    gaps = {name: a[name].astype(np.float64) - b[name].astype(np.float64) for name in a}
-    mean = sum(weights[name] * float(gap.mean()) for name, gap in gaps.items())
-    return mean, weighted_interval(list(gaps.values()), [weights[name] for name in gaps])
+    gaps = {name: own[name] - other[name] for name in own}
+    mean = sum(shares[name] * float(gap.mean()) for name, gap in gaps.items())
+    return mean, weighted_interval(list(gaps.values()), [shares[name] for name in gaps])

@@ -369,7 +369,7 @@ class _Evolution:
         rival = pick(rivals, measurements, split) if rivals else None
         if "test" in self.engine.splits:
             self._measure(measurements, "test", merges, "test")
-        verdict = Verdict(self.engine, measurements, best, rival, tuple(merges), split)
+        verdict = Verdict(self.config, self.engine, measurements, best, rival, tuple(merges), split)
         summary = summarize(verdict, self.config, history, origin)
         if fronts:
             self.progress(Progress("front", 0, None))

@@ -11,6 +11,7 @@ from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.finalists import best_places
 from jaxmerge.search.history import History
+from jaxmerge.search.pairing import same_examples
 from jaxmerge.search.racing import Examples, Race
 from jaxmerge.search.result import Result
 
@@ -33,6 +34,7 @@ class RacingScore:
         race = Race(
             blocks.sizes,
             self.engine.weights,
+            same_examples(self.config, "search", {name: of["search"] for name, of in self.engine.examples.items()}),
             1 - wanted.confidence,
             np.ones(len(genomes), bool),
             wanted.keep,

@@ -6,16 +6,18 @@ from typing import Any
 
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.comparison import difference, score_interval
-from jaxmerge.search.config import RANDOM_SEARCH
+from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
 from jaxmerge.search.engine import Candidate, Engine, Measurement
 from jaxmerge.search.finalists import Place
 from jaxmerge.search.measurements import Measurements
+from jaxmerge.search.pairing import Groups, same_examples
 
 
 @dataclass(frozen=True)
 class Verdict:
     """best, rival: chosen from the search and from random search. chosen_on: the split they were chosen on, if any."""
 
+    config: EvolveConfig
     engine: Engine
     measurements: Measurements
     best: Place
@@ -53,8 +55,12 @@ class Verdict:
         return {
             "search_score": search_score,
             "test_score": None if test is None else test.result.score,
-            "test_interval": None if test is None else list(score_interval(test.examples, self.engine.weights)),
+            "test_interval": None if test is None else self.interval(test),
         }
+
+    def interval(self, test: Measurement) -> list[float]:
+        """The 95% interval of a test score."""
+        return list(score_interval(test.examples, self.engine.weights, self._groups(test)))
 
     def comparison(self, tested: Mapping[str, Measurement | None]) -> dict[str, Any] | None:
         """The winner against the baseline that is best on the test, paired by example."""
@@ -81,5 +87,8 @@ class Verdict:
         strongest = max(scores, key=lambda name: scores[name])
         other = tested[strongest]
         assert other is not None
-        gap, interval = difference(own.examples, other.examples, self.engine.weights)
+        gap, interval = difference(own.examples, other.examples, self.engine.weights, self._groups(own))
         return {"baseline": strongest, "difference": gap, "interval": list(interval)}
+
+    def _groups(self, test: Measurement) -> Groups:
+        return same_examples(self.config, "test", {name: len(values) for name, values in test.examples.items()})

@@ -14,7 +14,7 @@ EXAMPLES, BLOCK, FIRST = 192, 16, 2
 def race(matrix: np.ndarray, error: float = 0.05, keep: int = 1, champion: np.ndarray | None = None) -> np.ndarray:
     """After how many examples each row left; EXAMPLES for those that stayed."""
     known = None if champion is None else {"it": champion}
-    made = Race({"it": EXAMPLES}, {"it": 1.0}, error, np.ones(len(matrix), bool), keep, known)
+    made = Race({"it": EXAMPLES}, {"it": 1.0}, [["it"]], error, np.ones(len(matrix), bool), keep, known)
     left = np.full(len(matrix), EXAMPLES)
     for seen in range(BLOCK * FIRST, EXAMPLES, BLOCK):
         examples = np.where(np.arange(EXAMPLES) < seen, matrix, np.nan)
@@ -86,6 +86,46 @@ def test_a_chance_is_what_happens() -> None:
 def test_all_examples_leave_no_doubt() -> None:
     gap = np.array([[1.0, -1.0, -1.0, 0.0], [1.0, 1.0, -1.0, 0.0]])
     assert chances({"it": gap}, {"it": 4}, {"it": 1.0}).tolist() == [0.0, 1.0]
+
+
+def two_objectives(matrices: dict[str, np.ndarray], groups: list[list[str]], places: dict[str, np.ndarray]) -> int:
+    """How many leave when `places` have been seen of two objectives of equal weight."""
+    sizes = dict.fromkeys(matrices, EXAMPLES)
+    made = Race(sizes, {"a": 0.5, "b": 0.5}, groups, 0.05, np.ones(len(matrices["a"]), bool))
+    shown = {n: np.where(np.isin(np.arange(EXAMPLES), places[n]), m, np.nan) for n, m in matrices.items()}
+    return int(made.judge(shown).sum())
+
+
+def test_objectives_over_the_same_examples_are_added_up_before_they_are_compared() -> None:
+    """A small share of wrong decisions is kept where two objectives say the same of each example."""
+    rng = np.random.default_rng(5)
+    wrong = {"together": 0, "apart": 0, "one": 0}
+    alike = {name: np.arange(32) for name in "ab"}
+    for _ in range(400):
+        base = answers(rng, np.array([0.0]))[0]
+        flips = rng.random((2, EXAMPLES)) < 0.3
+        matrix = np.where(flips, 1 - base, base)
+        both = {"a": matrix, "b": matrix}
+        wrong["together"] += two_objectives(both, [["a", "b"]], alike)
+        wrong["apart"] += two_objectives(both, [["a"], ["b"]], alike)
+        wrong["one"] += (race(matrix) == BLOCK * FIRST).any()
+    assert wrong["together"] == wrong["one"] < wrong["apart"]
+
+
+def test_objectives_that_cancel_out_leave_no_doubt() -> None:
+    """What one gains the other loses: their sum is certain, and one that is a little better wins at once."""
+    up = np.random.default_rng(6).normal(0, 1, (2, EXAMPLES))
+    both = {"a": up, "b": np.array([[0.0], [-0.02]]) - up}
+    alike = {name: np.arange(32) for name in "ab"}
+    assert two_objectives(both, [["a", "b"]], alike) == 1
+    assert two_objectives(both, [["a"], ["b"]], alike) == 0
+
+
+def test_objectives_dealt_differently_are_not_paired_by_place() -> None:
+    rng = np.random.default_rng(7)
+    both = {"a": rng.normal(0, 1, (3, EXAMPLES)), "b": rng.normal(0, 1, (3, EXAMPLES))}
+    places = {"a": np.arange(32), "b": np.arange(40, 80)}
+    assert two_objectives(both, [["a", "b"]], places) == two_objectives(both, [["a"], ["b"]], places)
 
 
 def test_variances_of_objectives_add_up() -> None:
