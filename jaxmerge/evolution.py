@@ -48,7 +48,7 @@ def evolve(
 
 
 class _Publisher:
-    """Implements `search.evolve.Publish`."""
+    """Implements `search.publish.Publish`."""
 
     def __init__(self) -> None:
         self.monitors = Monitors()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +32,9 @@ from jaxmerge.search.gradient_start import descend, followed, forwards
 from jaxmerge.search.history import Generation, History
 from jaxmerge.search.lock import locked
 from jaxmerge.search.loop import Limit, Stage, search
-from jaxmerge.search.measurements import Measurements
+from jaxmerge.search.measurements import Measurements, context_of
 from jaxmerge.search.progress import Progress, Report
+from jaxmerge.search.publish import Publish
 from jaxmerge.search.run import Run, engine_of
 from jaxmerge.search.several import require_several
 from jaxmerge.search.shared import Part, taking_part
@@ -43,22 +44,6 @@ from jaxmerge.search.summary import as_json, summarize
 from jaxmerge.search.verdict import Verdict
 
 log = logging.getLogger("jaxmerge")
-
-
-class Publish(Protocol):
-    """What is made of a run for people to read."""
-
-    def started(self, folder: Path, config: EvolveConfig, folders: Mapping[str, Path]) -> None:
-        """Keep what the report will need of the models. folder: the run's. folders: of the models."""
-        ...
-
-    def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
-        """The text of the model's README.md. config: resolved. folders: of the models. recipe: best.yaml's text."""
-        ...
-
-    def report(self, folder: Path) -> None:
-        """Write report.html into the run's folder."""
-        ...
 
 
 def evolve(
@@ -239,7 +224,7 @@ class _Evolution:
         self.engine.load()
         if self.publish:
             self.publish.started(self.folder.path, self.config, self.engine.folders)
-        measurements = Measurements(self.folder.measurements, self.engine, _context(self.engine))
+        measurements = Measurements(self.folder.measurements, self.engine, context_of(self.engine))
         merges = (*parents(self.config), *self.engine.baselines)
         self._measure(measurements, "baselines", merges)
         known = [measurements.of(merge.name, merge, "search").examples for merge in merges]
@@ -410,8 +395,3 @@ class _Evolution:
 def _order(place: Place) -> tuple[float, float]:
     score, tie = place.result.score, place.result.tie
     return (-np.inf if score is None else score, tie if np.isfinite(tie) else -np.inf)
-
-
-def _context(engine: Engine) -> str:
-    """What scores depend on besides the candidate: a change of placement or dtype may change bits."""
-    return ", ".join(f"{key} {value}" for key, value in sorted(engine.chosen.items()))

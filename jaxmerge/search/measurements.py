@@ -98,3 +98,8 @@ def _measurement(record: dict[str, Any]) -> Measurement:
     tie = math.nan if record["tie"] is None else float(record["tie"])
     result = Result(record["score"], tie, record["scores"], record["seconds"], record["error"])
     return Measurement(result, {name: np.array(v, np.float32) for name, v in record["examples"].items()})
+
+
+def context_of(engine: Engine) -> str:
+    """What scores depend on besides the candidate: a change of placement or dtype may change bits."""
+    return ", ".join(f"{key} {value}" for key, value in sorted(engine.chosen.items()))
