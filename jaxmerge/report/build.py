@@ -8,6 +8,7 @@ from jaxmerge.report.run_data import RunData, read_run
 from jaxmerge.report.scale import Scale
 from jaxmerge.report.standings import KINDS, TITLES, Gain, Standing, comparison_of, gains, standings, verdict
 from jaxmerge.search.history import Generation
+from jaxmerge.search.ranking import best_score
 
 
 def build(run_folder: Path) -> Path:
@@ -82,11 +83,11 @@ def _markup(svg: str) -> Any:
 
 def _so_far(searched: list[Generation], scale: Scale) -> tuple[str, str]:
     """The answer's place while the run goes on."""
-    scores = curves.scores(searched)
-    best = max((score for score in scores if score is not None), default=None)
+    results = [result for generation in searched for result in generation.results]
+    best = best_score(results)
     if best is None:
         return "Still running", "No candidate has a score yet."
-    count = f"{len(scores)} candidates in {len(searched)} generation{'s' if len(searched) != 1 else ''}"
+    count = f"{len(results)} candidates in {len(searched)} generation{'s' if len(searched) != 1 else ''}"
     return "Still running", f"Best search score so far: {scale.score(best)}, after {count}."
 
 

@@ -19,12 +19,12 @@ _STAGES = {
 def facts(run: RunData) -> list[tuple[str, str]]:
     """Name and value of each."""
     summary = run.summary or {}
-    scores = curves.scores(curves.searched(run.history))
-    failed = scores.count(None)
+    results = [result for generation in curves.searched(run.history) for result in generation.results]
+    failed = sum(result.score is None for result in results)
     rate, tokens = summary.get("candidates_per_second"), summary.get("tokens_per_candidate")
     cheap = summary.get("evaluation") or {}
     found = {
-        "candidates": f"{summary.get('candidates', len(scores)):,}",
+        "candidates": f"{summary.get('candidates', len(results)):,}",
         "of them failed": f"{failed:,}" if failed else None,
         "evaluation time": duration(summary.get("seconds", sum(seconds for _, seconds in stages(run)))),
         "candidates per second": None if rate is None else f"{rate:.3g}",

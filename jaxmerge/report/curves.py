@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxmerge.search.config import RANDOM_SEARCH
 from jaxmerge.search.history import Generation
+from jaxmerge.search.ranking import columns
 
 # A longer search is thinned to this many generations before it is drawn.
 _DRAWN = 500
@@ -41,13 +42,8 @@ def random_search(history: Sequence[Generation]) -> list[Generation]:
     return [generation for generation in history if generation.stage == RANDOM_SEARCH]
 
 
-def scores(generations: Sequence[Generation]) -> list[float | None]:
-    """Every candidate's score, None where it failed."""
-    return [result.score for generation in generations for result in generation.results]
-
-
 def best_so_far(generations: Sequence[Generation]) -> Curve:
-    """A point where the best changes, and one at the end; empty where no candidate has a score."""
+    """A point where the best changes, and one at the end; empty where no candidate has a final score."""
     x: list[int] = []
     best: list[float] = []
     everything = [result for generation in generations for result in generation.results]
@@ -64,12 +60,14 @@ def best_so_far(generations: Sequence[Generation]) -> Curve:
 
 
 def spread(generations: Sequence[Generation]) -> Spread:
-    """The generations' percentiles; failed candidates do not count, a generation without scores is left out."""
+    """The generations' percentiles, of estimates where there are such; failed candidates do not count, a generation
+    without scores is left out."""
     points, position = [], 0
     for generation in generations:
         position += len(generation.results)
-        found = [score for score in scores([generation]) if score is not None]
-        if found:
+        scores = columns(generation.results)[0]
+        found = scores[np.isfinite(scores)]
+        if found.size:
             points.append((position, *np.percentile(found, [10, 50, 90])))
     points = points[:: len(points) // _DRAWN + 1]
     x, low, middle, high = np.array(points).reshape(-1, 4).T

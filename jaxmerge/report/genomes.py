@@ -13,6 +13,7 @@ from jaxmerge.report.recipes import short
 from jaxmerge.report.run_data import RecipeTable
 from jaxmerge.report.svg import Frame, percent, tag
 from jaxmerge.search.history import Generation
+from jaxmerge.search.ranking import columns
 from jaxmerge.spaces.dataflow import Pool, gene_labels
 from jaxmerge.spaces.groups import Groups
 from jaxmerge.spaces.parameter import ParameterSpace, Range
@@ -26,7 +27,8 @@ SHADES = 8
 
 @dataclass(frozen=True)
 class Genomes:
-    """genomes: `[N, d]` in the unit box, all that have a score, by the search's order. scores: `[N]`."""
+    """genomes: `[N, d]` in the unit box, all that have a score, by the search's order. scores: `[N]`, as estimated
+    where there is an estimate."""
 
     genomes: np.ndarray
     scores: np.ndarray
@@ -35,15 +37,10 @@ class Genomes:
     def of(cls, generations: Sequence[Generation]) -> "Genomes | None":
         """Those of the last stage; None where fewer than two candidates have a score."""
         last = [generation for generation in generations if generation.stage == generations[-1].stage]
-        pairs = [
-            (generation.genomes[index], result.score)
-            for generation in last
-            for index, result in enumerate(generation.results)
-            if result.score is not None
-        ]
-        if len(pairs) < 2 or not len(pairs[0][0]):
-            return None
-        return cls(np.stack([genome for genome, _ in pairs]), np.array([score for _, score in pairs]))
+        scores = columns([result for generation in last for result in generation.results])[0]
+        there = np.isfinite(scores)
+        genomes = np.concatenate([generation.genomes for generation in last])[there]
+        return cls(genomes, scores[there]) if genomes.shape[0] > 1 and genomes.shape[1] else None
 
 
 @dataclass(frozen=True)

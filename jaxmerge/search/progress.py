@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmerge.search.history import Generation
-from jaxmerge.search.ranking import columns
+from jaxmerge.search.ranking import best_score, columns
 
 if TYPE_CHECKING:
     from jaxmerge.search.loop import Limit
@@ -37,8 +37,6 @@ def measure(stage: str, generations: Sequence[Generation], limit: "Limit", popul
     """The state of a stage. seconds: what its evaluations took so far."""
     scores = [columns(generation.results)[0] for generation in generations]
     everything = np.concatenate(scores)
-    stayed = columns([r for generation in generations for r in generation.results if r.final])[0]
-    stayed = stayed[np.isfinite(stayed)]
     finite, last = everything[np.isfinite(everything)], scores[-1][np.isfinite(scores[-1])]
     done, total = len(generations), limit.total(population)
     by_count = None if total is None else seconds / done * (total - done)
@@ -48,7 +46,7 @@ def measure(stage: str, generations: Sequence[Generation], limit: "Limit", popul
         done=done,
         total=total,
         candidates=len(everything),
-        best=float((stayed if stayed.size else finite).max()) if finite.size else None,
+        best=best_score([result for generation in generations for result in generation.results]),
         mean=float(last.mean()) if last.size else None,
         failed=len(everything) - finite.size,
         rate=len(everything) / seconds if seconds > 0 else None,

@@ -24,6 +24,15 @@ def columns(results: Sequence[Result]) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isnan(scores), WORST, scores), np.where(np.isnan(ties), WORST, ties)
 
 
+def best_score(results: Sequence[Result]) -> float | None:
+    """The best of the scores that are final, for others are of the first few examples; where none is, the best as
+    estimated. None where no candidate has a score."""
+    scores = columns([result for result in results if result.final])[0]
+    if not np.isfinite(scores).any():
+        scores = columns(results)[0]
+    return float(scores.max()) if np.isfinite(scores).any() else None
+
+
 def best_first(results: Sequence[Result]) -> np.ndarray:
     """Indices by falling (score, tie), who left a race after who stayed longer; what is still equal stays in its
     order."""

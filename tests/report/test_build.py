@@ -166,6 +166,15 @@ def test_a_run_that_goes_on_shows_where_it_is(make_run, finished_history):
     assert "results" not in page.ids and page.labelled("Search score over the candidates evaluated")
 
 
+def test_a_race_that_goes_on_shows_the_best_of_those_that_stayed(make_run, finished_history):
+    history = finished_history[:16]
+    for line in history:
+        line.update(score=0.5, seen={"maths_in_japanese": [1.0, 0.0]})
+    history[3].update(score=1.0, seen={"maths_in_japanese": [1.0, None]}, left=1, estimate=0.4)
+    page = Page(build(make_run(history=history)))
+    assert "Best search score so far: 50.0%, after 16 candidates in 1 generation." in page.text
+
+
 def test_a_run_without_a_single_score_still_has_a_page(make_run):
     page = Page(build(make_run(history=[])))
     assert "No candidate has a score yet." in page.text and "svg" not in page.tags

@@ -3,7 +3,9 @@
 import numpy as np
 
 from jaxmerge.report.curves import best_so_far, random_search, searched, spread
+from jaxmerge.report.genomes import Genomes
 from jaxmerge.search.history import Generation
+from jaxmerge.search.ranking import best_score
 from jaxmerge.search.result import Result
 
 
@@ -21,6 +23,17 @@ def test_spread_counts_every_candidate_but_only_scores():
     curve = spread([_generation(0, [0.0, 1.0]), _generation(1, [None, None]), _generation(2, [0.5])])
     assert curve.x.tolist() == [2, 5]
     np.testing.assert_allclose([curve.low[0], curve.middle[0], curve.high[0]], [0.1, 0.5, 0.9])
+
+
+def test_who_left_a_race_counts_with_its_estimate_and_is_never_the_best():
+    """Of its few examples a loser may have a better mean than the winner has of all."""
+    results = (Result(0.6, 0.0, {}, 0.1), Result(0.9, 0.0, {}, 0.1, left=2, estimate=0.4))
+    history = [Generation("parameter", 0, np.array([[0.1], [0.9]], np.float32), results)]
+    assert best_so_far(history).best.tolist() == [0.6, 0.6] and best_score(results) == 0.6
+    np.testing.assert_allclose([spread(history).low[0], spread(history).high[0]], [0.42, 0.58])
+    found = Genomes.of(history)
+    assert found is not None and found.scores.tolist() == [0.6, 0.4] and found.genomes.shape == (2, 1)
+    assert best_score(results[1:]) == 0.4 and best_score([Result(None, 0.0, {}, 0.1)]) is None
 
 
 def test_a_long_search_is_thinned_but_keeps_its_extent():
