@@ -69,7 +69,7 @@ class _Publisher:
             summary=summary,
             config=plain(config),
             examples=summary["examples"],
-            sharing=Document.parse(recipe, Path("best.yaml")).data["jaxmerge"].get("sharing"),
+            sharing=Document.parse_all(recipe, Path("best.yaml"))[-1].data["jaxmerge"].get("sharing"),
         )
 
     def report(self, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmerge.population.routed import LayerBank, Routed, Values
+from jaxmerge.population.routed import Layers, Routed, Values
 
 
 @jax.tree_util.register_dataclass
@@ -20,7 +20,7 @@ class Gating:
     """Implements `programs.Population`. layers: places in the bank of all hops, the first and the last of which have no
     gate. dtype: of the forward pass."""
 
-    bank: LayerBank
+    bank: Layers
     layers: tuple[int, ...] = field(metadata={"static": True})
     dtype: Any = field(metadata={"static": True})
 

@@ -6,7 +6,7 @@ the forward pass asks for them. Its length is traced, so that one program serves
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +22,42 @@ from jaxmerge.population.bank import Place, Source
 Values = dict[str, Array]
 
 
+class Layers(Protocol):
+    """The layers of a pool one after another, and what is in no layer. Arrays are as `operators.arithmetic.storable`
+    makes them; see `models.weights.Weights`."""
+
+    def layer(self, place: Array) -> Params: ...
+
+    def rows(self, path: str, ids: Array) -> Array: ...
+
+    def block(self, path: str, start: Array, size: int) -> Array: ...
+
+    def whole(self, path: str) -> Array: ...
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LayerBank:
-    """layers: `[M, ...]` by path, the layers of all models of the pool one after another. ends: what is in no layer, of
-    the input model. Arrays are as `operators.arithmetic.storable` makes them."""
+    """Implements `Layers`. layers: `[M, ...]` by path, of all models of the pool. ends: what is in no layer, of the
+    input model."""
 
     layers: Params
     ends: Params
+
+    def layer(self, place: Array) -> Params:
+        return {
+            path.removeprefix(LAYERS): lax.dynamic_index_in_dim(array, place, keepdims=False)
+            for path, array in self.layers.items()
+        }
+
+    def rows(self, path: str, ids: Array) -> Array:
+        return self.ends[path][ids]
+
+    def block(self, path: str, start: Array, size: int) -> Array:
+        return lax.dynamic_slice_in_dim(self.ends[path], start, size)
+
+    def whole(self, path: str) -> Array:
+        return self.ends[path]
 
 
 def load_layers(models: Sequence[tuple[Table, Source]], ends: tuple[Table, Source], place: Place) -> LayerBank:
@@ -62,7 +90,7 @@ def _concatenated(models: Sequence[tuple[Table, Source]], parameter: Parameter) 
 class Routing:
     """What all candidates share; implements `programs.Population`. dtype: see `Routed`."""
 
-    bank: LayerBank
+    bank: Layers
     dtype: Any = field(metadata={"static": True})
 
     def candidate(self, values: Values) -> "Routed":
@@ -84,7 +112,7 @@ class Routed:
     rounded once.
     """
 
-    bank: LayerBank
+    bank: Layers
     layers: Array
     factors: Array
     depth: Array | int
@@ -94,22 +122,18 @@ class Routed:
         return self.layers[index]
 
     def layer(self, index: Array) -> Params:
-        place = self.layers[index]
-        return {
-            path.removeprefix(LAYERS): self._scaled(
-                path, lax.dynamic_index_in_dim(array, place, keepdims=False), self.factors[index]
-            )
-            for path, array in self.bank.layers.items()
-        }
+        factor = self.factors[index]
+        stored = self.bank.layer(self.layers[index])
+        return {path: self._scaled(LAYERS + path, array, factor) for path, array in stored.items()}
 
     def rows(self, path: str, ids: Array) -> Array:
-        return narrowed(self.bank.ends[path][ids], self.dtype)
+        return narrowed(self.bank.rows(path, ids), self.dtype)
 
     def block(self, path: str, start: Array, size: int) -> Array:
-        return narrowed(lax.dynamic_slice_in_dim(self.bank.ends[path], start, size), self.dtype)
+        return narrowed(self.bank.block(path, start, size), self.dtype)
 
     def whole(self, path: str) -> Array:
-        return self._scaled(path, self.bank.ends[path], self.factors[self.depth - 1])
+        return self._scaled(path, self.bank.whole(path), self.factors[self.depth - 1])
 
     def _scaled(self, path: str, stored: Array, factor: Array) -> Array:
         part = part_of(path)

@@ -77,7 +77,7 @@ def _data(config: Mapping[str, Any], examples: Mapping[str, Mapping[str, int]]) 
 def _search(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     search, space = config.get("search") or {}, config.get("space") or {}
     facts = {
-        "space": "data flow" if space.get("kind") == "dataflow" else None,
+        "space": {"dataflow": "data flow", "joint": "a merge and a data flow"}.get(str(space.get("kind"))),
         "scales": space.get("scales"),
         "operator": space.get("operator"),
         "algorithm": search.get("algorithm"),

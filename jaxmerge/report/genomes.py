@@ -95,10 +95,15 @@ def _telling(found: Genomes, order: np.ndarray) -> np.ndarray:
 def gene_names(config: Mapping[str, Any], table: RecipeTable | None, pool: Mapping[str, int]) -> list[str]:
     """A label for each gene; none where they are unknown, as before there is a best recipe. pool: of `RunData`."""
     space = config.get("space") or {}
-    if space.get("kind") == "dataflow" and pool:
-        return list(gene_labels(Pool(tuple(pool), tuple(pool.values())), int(space["repeats"]), str(space["scales"])))
-    if table is None or space.get("kind", "parameter") != "parameter":
-        return []
+    kind = space.get("kind", "parameter")
+    merge, flow = _of_merge(space, table) if kind != "dataflow" and table else [], []
+    if kind != "parameter" and pool:
+        models = Pool(tuple(pool), tuple(pool.values()))
+        flow = list(gene_labels(models, int(space["repeats"]), str(space["scales"])))
+    return merge + flow
+
+
+def _of_merge(space: Mapping[str, Any], table: RecipeTable) -> list[str]:
     # Only which of them are searched counts here, not their bounds.
     settings = {
         name: Range(0.0, 1.0) if isinstance(value, dict | list) else value

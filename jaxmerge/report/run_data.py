@@ -137,5 +137,6 @@ def _text(file: Path) -> str:
 
 
 def _yaml(file: Path, text: str) -> dict[str, Any]:
-    content = Document.parse(text, file).data
+    # Of a recipe of several merges the last, which says it all.
+    content = Document.parse_all(text, file)[-1].data
     return content if isinstance(content, dict) else {}

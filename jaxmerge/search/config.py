@@ -20,6 +20,8 @@ from jaxmerge.strict import Strict, misfit
 RANDOM_SEARCH = "random_search"
 UNIFORM = "uniform"
 BASE = "base"
+# A joint search's merge among the models of its pool.
+MERGED = "merged"
 
 def _auto_or(minimum: int) -> BeforeValidator:
     def check(value: Any) -> Any:
@@ -296,9 +298,9 @@ class EvolveConfig(Strict):
         for name in names:
             if names.count(name) > 1:
                 raise misfit(f"two are named '{name}'; give each its own name", "objectives")
-        if self.space.kind == "parameter":
+        if self.space.kind != "dataflow":
             self._models_fit_the_operator()
-        else:
+        if self.space.kind != "parameter":
             self._models_fit_the_flow()
         return self
 
@@ -312,6 +314,11 @@ class EvolveConfig(Strict):
 
     def _models_fit_the_flow(self) -> None:
         pool = [*self.models, *(stage.label for stage in self.stages)]
+        if self.space.kind == "joint":
+            if MERGED in pool:
+                key = "models" if MERGED in self.models else "stages"
+                raise misfit(f"'{MERGED}' is the name of a joint search's merge; name it otherwise", key)
+            pool.append(MERGED)
         if self.space.input is not None and self.space.input not in pool:
             known = ", ".join(pool)
             raise misfit(f"there is no model '{self.space.input}'; name one of {known}", "space", "input")
@@ -321,4 +328,4 @@ class EvolveConfig(Strict):
     @property
     def input(self) -> str:
         """The model whose embeddings, head, first and last layer and tokenizer a data-flow path has."""
-        return self.space.input or next(iter(self.models))
+        return self.space.input or (MERGED if self.space.kind == "joint" else next(iter(self.models)))

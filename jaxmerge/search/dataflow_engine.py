@@ -16,18 +16,18 @@ from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.interface import Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
 from jaxmerge.population.gated import Gating
-from jaxmerge.population.programs import Shape
+from jaxmerge.population.programs import Population, Shape
 from jaxmerge.population.routed import Routing, load_layers
 from jaxmerge.population.runner import Programs
 from jaxmerge.search.baselines import Untuned, parents, untuned
-from jaxmerge.search.config import BASE, EvolveConfig
+from jaxmerge.search.config import BASE, MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
 from jaxmerge.search.fingerprint import hash_of_tokenizer
 from jaxmerge.search.merger import Finite, Merger
 from jaxmerge.search.plan import layers_and_time
 from jaxmerge.search.pool import PooledModels, open_pool
 from jaxmerge.search.scoring_engine import Relaxation, ScoringEngine
-from jaxmerge.spaces.dataflow import DataflowSpace, start_gene
+from jaxmerge.spaces.dataflow import DataflowSpace, Route, start_gene
 from jaxmerge.spaces.dataflow_recipe import described, recipe
 from jaxmerge.tokens.tokenizer import Tokenizer
 
@@ -78,16 +78,20 @@ class DataflowEngine(ScoringEngine):
         return layers_and_time(self._models, self._space, self._objectives, self._dtype, devices=self._mesh.size)
 
     def load(self) -> None:
+        paths, gates = self._populations()
+        # One program for all lengths: its windows are those of the pool, of which every hop has one.
+        config = replace(self._models.config, num_layers=self._space.hops, windows=self._models.windows)
+        shape = Shape(config, self._dtype, self._mesh, self._chunk)
+        self._programs = Programs(shape, paths)
+        gated = replace(config, num_layers=len(self._space.gated_layers))
+        self._gated = Programs(replace(shape, config=gated), gates)
+
+    def _populations(self) -> tuple[Population, Population]:
+        """What runs paths, and every slot through a gate."""
         models = self._models
         sources = {name: (models.layouts[name][1], Finite(source)) for name, source in models.experts.items()}
         bank = load_layers(tuple(sources.values()), sources[models.input], self._place)
-        # One program for all lengths: its windows are those of the pool, of which every hop has one.
-        config = replace(models.config, num_layers=self._space.hops, windows=models.windows)
-        shape = Shape(config, self._dtype, self._mesh, self._chunk)
-        self._programs = Programs(shape, Routing(bank, self._dtype))
-        layers = self._space.gated_layers
-        gated = replace(config, num_layers=len(layers))
-        self._gated = Programs(replace(shape, config=gated), Gating(bank, layers, self._dtype))
+        return Routing(bank, self._dtype), Gating(bank, self._space.gated_layers, self._dtype)
 
     def _candidates(self, genomes: np.ndarray) -> Runner:
         assert self._programs is not None, "load() comes first"
@@ -98,7 +102,7 @@ class DataflowEngine(ScoringEngine):
         return Relaxation(self._gated, self._space.gates, self._space.pulled)
 
     def relaxed(self, start: np.ndarray) -> np.ndarray:
-        return self._space.nearly_input()
+        return self._space.nearly_own()
 
     def tightened(self, genome: np.ndarray) -> np.ndarray:
         return self._space.halved(genome)
@@ -110,10 +114,14 @@ class DataflowEngine(ScoringEngine):
             assert source is not None
             config, table = self._models.layouts[name]
             return self._single(load_params(source, table, self._dtype), config)
-        # Its bank goes with it: the pool's own has the models' layers in memory already.
+        merger = self._merger
+        return self._single(merger.untuned(merge), merger.models.config)
+
+    @property
+    def _merger(self) -> Merger:
+        # One for each use, whose bank goes with it: the pool's own has the models' layers in memory already.
         models = self._models.one_layout()
-        merger = Merger(models, self._dtype, self._mesh, self._chunk, self._config.search.seed)
-        return self._single(merger.untuned(merge), models.config)
+        return Merger(models, self._dtype, self._mesh, self._chunk, self._config.search.seed)
 
     def _judges(self, candidate: Candidate) -> Sequence[Objective]:
         if isinstance(candidate, Untuned) and candidate.operator is None:
@@ -129,8 +137,8 @@ class DataflowEngine(ScoringEngine):
 
     def recipe(self, candidate: Candidate) -> dict[str, Any]:
         if isinstance(candidate, Untuned):
-            raise InputError(f"{candidate.name}: is no path through layers; a data-flow search has no recipe of it")
-        models, route = self._models, self._space.route(candidate)
+            raise InputError(f"{candidate.name}: is no path through layers; a search for one has no recipe of it")
+        models, route = self._models, self._route(candidate)
         written = recipe(
             route, models.pool, models.table, references=models.references, out_dtype=self._out_dtype.name
         )
@@ -139,9 +147,13 @@ class DataflowEngine(ScoringEngine):
         ours = {"seed": self._config.search.seed, "experts": list(models.experts)}
         return written | {"jaxmerge": ours | described(route, models.pool, models.sizes)}
 
+    def _route(self, genome: np.ndarray) -> Route:
+        return self._space.route(genome)
+
     def export(self, candidate: Candidate, folder: Path) -> None:
         # Streamed from the checkpoints: the recipe's merge is the fold that was scored, and its memory is one tensor's.
-        merge(self.recipe(candidate), folder, max_shard_size=self._config.output.max_shard_size)
+        documents = [*self.ingredients(candidate), self.recipe(candidate)]
+        merge(documents, folder, max_shard_size=self._config.output.max_shard_size)
 
 
 def _space(config: EvolveConfig, models: PooledModels) -> DataflowSpace:
@@ -155,6 +167,7 @@ def _space(config: EvolveConfig, models: PooledModels) -> DataflowSpace:
         space.scale.high,
         space.max_hops,
         (start_gene(space.included.input, sigma), start_gene(space.included.others, sigma)),
+        own=MERGED if space.kind == "joint" else None,
     )
 
 

@@ -165,6 +165,10 @@ class Engine(Protocol):
         """The candidate as mergekit YAML in plain Python; keys of our own under `jaxmerge`."""
         ...
 
+    def ingredients(self, candidate: Candidate) -> list[dict[str, Any]]:
+        """The merges that the recipe uses by their names, each before those that use it."""
+        ...
+
     def export(self, candidate: Candidate, folder: Path) -> None:
         """Write the candidate as an HF folder, which appears complete or not at all; `folder` must not
         exist."""

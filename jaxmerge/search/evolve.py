@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmerge.documents import write_yaml
+from jaxmerge.documents import write_documents
 from jaxmerge.errors import InputError, Interrupted
 from jaxmerge.runtime.log_file import logged_to
 from jaxmerge.runtime.termination import termination_interrupts
@@ -383,7 +383,7 @@ class _Evolution:
             },
         }
         header = "# The best recipe of the run, as mergekit reads it; `jaxmerge merge` gives the model again.\n"
-        return header + write_yaml({**recipe, "jaxmerge": own})
+        return header + write_documents([*self.engine.ingredients(best.genome), {**recipe, "jaxmerge": own}])
 
     def _export(self, best: Place, part: Path, summary: Mapping[str, Any], recipe: str) -> None:
         self.engine.export(best.genome, part)

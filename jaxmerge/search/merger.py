@@ -62,24 +62,27 @@ class Merger:
         experts = tuple(map(Finite, self.models.experts.values()))
         return load_bank(self.models.table, None if base is None else Finite(base), experts, self._place)
 
-    def programs(
+    def merging(
         self,
         chosen: Operator,
         grid: Mapping[str, np.ndarray],
         groups: Groups,
         sources: tuple[str, ...] | None = None,
-    ) -> Programs:
-        """An operator's programs. grid: see `population.bank.prepare`. sources: the models merged; None: all."""
+        dtype: np.dtype | None = None,
+    ) -> Merging:
+        """What all merges by an operator share. grid: see `population.bank.prepare`. sources: the models merged; None:
+        all. dtype: of what is merged; None: the merger's own."""
         bank = self.bank if sources is None else self.bank.of([list(self.models.experts).index(n) for n in sources])
         statistics = prepare(chosen, self.models.table, bank, self._place, seed=self.seed, grid=grid)
-        merging = Merging(bank, statistics, chosen, Members.of(groups.members), self.dtype)
+        return Merging(bank, statistics, chosen, Members.of(groups.members), dtype or self.dtype)
+
+    def programs(self, merging: Merging) -> Programs:
         return Programs(Shape(self.models.config, self.dtype, self.mesh, self.chunk), merging)
 
-    def merged(self, programs: Programs, values: Values) -> Params:
+    def merged(self, merging: Merging, values: Values) -> Params:
         """One merge's weights, stacked over layers."""
-        assert isinstance(programs.population, Merging)
         # Of several processes each merges for itself: what all sources have in common lies in each of them.
-        return merged_parameters(local(programs.population), jax.tree.map(jnp.asarray, values))
+        return merged_parameters(local(merging), jax.tree.map(jnp.asarray, values))
 
     def assignment(self, merge: Untuned) -> Assignment:
         """One value of each parameter for the whole model."""
@@ -102,4 +105,4 @@ class Merger:
             return load_params(checkpoint, self.models.table, self.dtype)
         own = self.assignment(merge)
         grid = {p.name: np.unique(own.values[p.name]).astype(np.float64) for p in own.operator.parameters if p.gridded}
-        return self.merged(self.programs(own.operator, grid, own.groups, merge.sources), own.values)
+        return self.merged(self.merging(own.operator, grid, own.groups, merge.sources), own.values)

@@ -1,4 +1,4 @@
-"""The models of a data-flow search: found, opened and held against one another before a weight is read."""
+"""The models of a data-flow or joint search: found, opened and held against one another before a weight is read."""
 
 import math
 from dataclasses import dataclass
@@ -11,8 +11,14 @@ from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.fit import require_fit
 from jaxmerge.converters.model import layout_of
 from jaxmerge.errors import CheckpointError
-from jaxmerge.search.config import BASE, EvolveConfig
-from jaxmerge.search.sources import Models, open_references, require_same_layout, tokenizer_folder
+from jaxmerge.search.config import BASE, MERGED, EvolveConfig
+from jaxmerge.search.sources import (
+    Models,
+    open_references,
+    require_same_layout,
+    require_task_vectors,
+    tokenizer_folder,
+)
 from jaxmerge.spaces.dataflow import Pool
 
 # What a block is made of, and its name in config.json. Depth, vocabulary and tied embeddings may differ.
@@ -36,24 +42,26 @@ BLOCK = {
 
 @dataclass(frozen=True)
 class PooledModels(Models):
-    """config, table: of the input model, whose companions a path takes along. layouts: of every model, and of the
-    base."""
+    """config, table: of the input model. companion: whose companions a path takes along: the input model, or where that
+    is a merge the model that the merge is like. layouts: of every model of the pool in order, and of the base."""
 
     input: str
+    companion: Checkpoint
     layouts: dict[str, tuple[DecoderConfig, Table]]
 
     @property
     def like(self) -> Checkpoint:
-        return self.experts[self.input]
+        return self.companion
 
     @property
     def pool(self) -> Pool:
-        return Pool(tuple(self.experts), tuple(self.layouts[name][0].num_layers for name in self.experts))
+        depths = {name: config.num_layers for name, (config, _) in self.layouts.items() if name != BASE}
+        return Pool(tuple(depths), tuple(depths.values()))
 
     @property
     def windows(self) -> tuple[int | None, ...]:
         """The attention window of every layer of the pool."""
-        return tuple(window for name in self.experts for window in self.layouts[name][0].windows)
+        return tuple(window for name in self.pool.names for window in self.layouts[name][0].windows)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -77,15 +85,23 @@ def open_pool(config: EvolveConfig) -> PooledModels:
     layouts = {name: layout_of(source) for name, source in opened.items()}
     for name, source in opened.items():
         require_fit(source, layouts[name][1])
-    first = experts[config.input]
+    if config.space.kind == "joint":
+        # As a recipe's merge has it: a base that is given and not taken is no part of it.
+        whole = base if base is not None and config.operator.takes_base else next(iter(experts.values()))
+        opened[MERGED], layouts[MERGED], references[MERGED] = whole, layout_of(whole), MERGED
+    first = opened[config.input]
     if problem := architecture_of(first.config).unfoldable:
         raise CheckpointError(f"models.{config.input}: {first.folder}: {problem}; take another model as space.input")
     expected, table = layouts[config.input]
-    for name, source in experts.items():
-        _require_same_block(name, source, layouts[name][0], first, expected)
-    return PooledModels(
-        experts, base, tokenizer_folder(config, experts, first), expected, table, references, config.input, layouts
-    )
+    for name, source in opened.items():
+        if name != BASE:
+            _require_same_block(name, source, layouts[name][0], first, expected)
+    tokenizer = tokenizer_folder(config, experts, first)
+    models = PooledModels(experts, base, tokenizer, expected, table, references, config.input, first, layouts)
+    if MERGED in opened:
+        require_task_vectors(config, experts, base)
+        models.one_layout()
+    return models
 
 
 def _require_same_block(
@@ -100,12 +116,17 @@ def _require_same_block(
         if mine != theirs:
             shown = isinstance(mine, int | float | str) and not isinstance(mine, bool)
             what = f"is {mine}, but {theirs} in" if shown else "differs from that of"
-            raise CheckpointError(f"models.{name}: {source.folder}: {label} {what} {first.folder}; {demand}")
+            raise CheckpointError(f"{_key(name)}: {source.folder}: {label} {what} {first.folder}; {demand}")
     if not set(config.windows) <= _windows(first, expected):
         raise CheckpointError(
-            f"models.{name}: {source.folder}: its layers have other attention windows than those of {first.folder}; "
+            f"{_key(name)}: {source.folder}: its layers have other attention windows than those of {first.folder}; "
             f"{demand}"
         )
+
+
+def _key(name: str) -> str:
+    """Where the config names a model. A merge has the shapes of the base, or of the first expert, which was checked."""
+    return BASE if name == MERGED else f"models.{name}"
 
 
 def _windows(model: Checkpoint, config: DecoderConfig) -> set[int | None]:

@@ -20,6 +20,10 @@ def engine_of(config: EvolveConfig) -> Engine:
         from jaxmerge.search.dataflow_engine import DataflowEngine
 
         return DataflowEngine(config)
+    if config.space.kind == "joint":
+        from jaxmerge.search.joint_engine import JointEngine
+
+        return JointEngine(config)
     from jaxmerge.search.parameter_engine import ParameterEngine
 
     return ParameterEngine(config)
@@ -62,8 +66,8 @@ class Run:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The best recipe, as best.yaml holds it."""
-        best: dict[str, Any] = Document.read(RunFolder(self.folder).best).data
+        """The best recipe, as best.yaml holds it; of several merges the last, which uses the others by name."""
+        best: dict[str, Any] = Document.read_all(RunFolder(self.folder).best)[-1].data
         return best
 
     def export(self, path: str | Path, candidate: tuple[int, int] | None = None) -> Path:

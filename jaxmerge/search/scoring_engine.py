@@ -205,6 +205,9 @@ class ScoringEngine(ABC):
     def tightened(self, genome: np.ndarray) -> np.ndarray:
         return genome
 
+    def ingredients(self, candidate: Candidate) -> list[dict[str, Any]]:
+        return []
+
     def _gradient(self, relaxed: Relaxation, genome: np.ndarray, draw: int | None) -> Result:
         started = time.perf_counter()
         values = relaxed.values(genome)

@@ -41,14 +41,20 @@ def open_models(config: EvolveConfig) -> Models:
     experts, base, references = open_references(config)
     first = base if base is not None else next(iter(experts.values()))
     decoder, table = layout_of(first)
+    require_task_vectors(config, experts, base)
     for name, source in experts.items():
-        # A recipe that names the base among its models means the base: this source would be lost in it.
-        if config.operator.takes_base and source.folder.resolve() == first.folder.resolve():
-            raise InputError(f"models.{name}: {source.folder} is the base itself and has no task vector; remove it")
         require_same_layout(name, source, first, decoder, table)
     for source in (first, *experts.values()):
         require_fit(source, table)
     return Models(experts, base, tokenizer_folder(config, experts, first), decoder, table, references)
+
+
+def require_task_vectors(config: EvolveConfig, experts: Mapping[str, Checkpoint], base: Checkpoint | None) -> None:
+    """Raises InputError for an expert that is the base. A recipe that names the base among its models means the base:
+    this source would be lost in it."""
+    for name, source in experts.items():
+        if base is not None and config.operator.takes_base and source.folder.resolve() == base.folder.resolve():
+            raise InputError(f"models.{name}: {source.folder} is the base itself and has no task vector; remove it")
 
 
 def open_references(config: EvolveConfig) -> tuple[dict[str, Checkpoint], Checkpoint | None, dict[str, str]]:

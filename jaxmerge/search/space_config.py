@@ -6,7 +6,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
@@ -20,11 +19,12 @@ Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-# The keys that only one kind of space has.
+# The keys of each kind of space; a joint one has all.
 KEYS = {
     "parameter": ("operator", "granularity", "parameters"),
     "dataflow": ("repeats", "scales", "scale", "input", "max_hops", "included"),
 }
+KEYS["joint"] = KEYS["parameter"] + KEYS["dataflow"]
 
 
 class Bounds(Strict):
@@ -85,7 +85,7 @@ class Included(Strict):
 class Space(Strict):
     """What is searched. Each kind has keys of its own.
 
-    dataflow: `repeats` of the pool's layers in order are the slots; see `spaces.dataflow`.
+    joint: both. dataflow: `repeats` of the pool's layers in order are the slots; see `spaces.dataflow`.
     """
 
     kind: Literal["parameter", "dataflow", "joint"] = "parameter"
@@ -102,20 +102,14 @@ class Space(Strict):
     @property
     def title(self) -> str:
         """What the search is called where people read it."""
-        return self.operator if self.kind == "parameter" else "data flow"
-
-    @field_validator("kind")
-    @classmethod
-    def _kind_is_here(cls, kind: str) -> str:
-        if kind == "joint":
-            raise ValueError("joint is not available yet; use parameter or dataflow")
-        return kind
+        names = {"parameter": self.operator, "dataflow": "data flow", "joint": f"{self.operator} and data flow"}
+        return names[self.kind]
 
     @model_validator(mode="after")
     def _keys_are_of_its_kind(self) -> Self:
         for kind, keys in KEYS.items():
             for key in keys:
-                if kind != self.kind and key in self.model_fields_set:
+                if key not in KEYS[self.kind] and key in self.model_fields_set:
                     raise misfit(f"belongs to space.kind: {kind}, this is {self.kind}; remove it", key)
         return self
 
@@ -125,7 +119,7 @@ class Space(Strict):
 
     @model_validator(mode="after")
     def _parameters_fit_the_operator(self) -> Self:
-        if self.kind != "parameter":
+        if self.kind == "dataflow":
             return self
         try:
             chosen = operator(self.operator)

@@ -40,6 +40,10 @@ class Pool:
     def depth(self, name: str) -> int:
         return self.depths[self.names.index(name)]
 
+    def ends(self, name: str) -> tuple[int, int]:
+        """The places of a model's first and last layer."""
+        return self.first(name), self.first(name) + self.depth(name) - 1
+
     @cached_property
     def layers(self) -> tuple[tuple[str, int], ...]:
         """Model and layer within it, of every layer of the pool."""
@@ -72,8 +76,9 @@ class DataflowSpace:
     input: the model that starts and ends a path. repeats: how often the pool's layers come. scales: none, hop (a scale
     a slot), pair (one for each pair of layers, the full matrix), network (given by a feed-forward net of the two layers
     and the hop). low, high: bounds of a scale, around 1. max_hops: the longest path; of a longer one the slots with the
-    smallest genes leave first. start: the genes with which the slots of the input's first repetition, and all others,
-    start.
+    smallest genes leave first. start: the genes with which the slots of one model's first repetition, and all others,
+    start; own: that model, None for the input. A path's first and last layer are the input's, so that it starts with
+    those of `own` in between.
     """
 
     pool: Pool
@@ -84,6 +89,7 @@ class DataflowSpace:
     high: float
     max_hops: int
     start: tuple[float, float]
+    own: str | None = None
 
     @property
     def slots(self) -> int:
@@ -110,8 +116,11 @@ class DataflowSpace:
 
     @property
     def _ends(self) -> tuple[int, int]:
-        first = self.pool.first(self.input)
-        return first, first + self.pool.depth(self.input) - 1
+        return self.pool.ends(self.input)
+
+    @property
+    def _own(self) -> tuple[int, int]:
+        return self.pool.ends(self.own or self.input)
 
     @cached_property
     def genes(self) -> tuple[str, ...]:
@@ -135,10 +144,10 @@ class DataflowSpace:
         )
 
     def baseline(self) -> np.ndarray:
-        """The input model as it is, by the default `start`: float32 `[d]`. The slots of its first and last layer are
-        among the others, for every path has these layers already."""
+        """The model `own` as it is, by the default `start`: float32 `[d]`. The slots of its first and last layer are
+        among the others, for every path has two such layers already."""
         genome = self.center()
-        first, last = self._ends
+        first, last = self._own
         genome[: self.slots] = self.start[1]
         genome[first + 1 : last] = self.start[0]
         return genome
@@ -157,9 +166,9 @@ class DataflowSpace:
         """The gradient by the genes, float32 `[d]`, of one by the gates. Scales have none."""
         return np.concatenate([by_value["gates"], np.zeros(self._scale_genes)]).astype(np.float32)
 
-    def nearly_input(self) -> np.ndarray:
-        """Gates nearly open for the input's own layers, nearly shut for all others: float32 `[d]`."""
-        genome, (first, last) = self.center(), self._ends
+    def nearly_own(self) -> np.ndarray:
+        """Gates nearly open for the layers of `own`, nearly shut for all others: float32 `[d]`."""
+        genome, (first, last) = self.center(), self._own
         genome[: self.slots] = GATE
         genome[first + 1 : last] = 1 - GATE
         return genome

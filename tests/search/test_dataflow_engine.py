@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from damage import change_json, change_tensors, change_yaml
+from on_disk import assert_same_texts, history, likelihoods, tensors
 from safetensors.numpy import save_file
 from tiny_world import write_examples, write_world
 from transformers import AutoModelForCausalLM
 
 from jaxmerge.architectures.registry import ARCHITECTURES
-from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.documents import write_yaml
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.evolution import evolve
@@ -65,23 +65,6 @@ def engine_of(path: Path) -> DataflowEngine:
     return engine
 
 
-def tensors(folder: Path) -> dict[str, np.ndarray]:
-    checkpoint = Checkpoint.open(folder)
-    return {name: checkpoint.read(name) for name in checkpoint.tensors}
-
-
-def likelihoods(model: Any, objective: PreparedObjective) -> np.ndarray:
-    """What transformers gives for each reference answer of the test split."""
-    found = []
-    for [tokens] in objective.split("test").references:
-        ids = torch.tensor([tokens.ids])
-        with torch.no_grad():
-            logs = torch.log_softmax(model(ids).logits[0, :-1].double(), -1)
-        picked = logs[torch.arange(len(tokens.ids) - 1), ids[0, 1:]]
-        found.append(picked[tokens.counted_from - 1 :].mean().item())
-    return np.array(found)
-
-
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> DataflowEngine:
     path = write_pool(tmp_path_factory.mktemp("pool"), objectives=OBJECTIVES)
@@ -116,10 +99,7 @@ def test_transformers_gives_the_recorded_score_and_the_same_text(
     np.testing.assert_allclose(likelihoods(model, copy), measured, atol=1e-4)
     prompts = say.split("test").select(say.config, None).prompts
     written = engine._candidates(genome[None]).generate(prompts, 6, say.tokenizer.eos_ids)[0]
-    for [tokens], own in zip(say.split("test").prompts, written, strict=True):
-        answer = model.generate(torch.tensor([tokens.ids]), max_new_tokens=6, do_sample=False)[0, len(tokens.ids) :]
-        ours = own[own >= 0].tolist()
-        assert answer.tolist()[: len(ours)] == ours and len(ours) in (len(answer), len(answer) - 1)
+    assert_same_texts(model, say, written)
 
 
 def test_the_recipe_gives_the_model_again_and_both_are_what_was_scored(
@@ -235,11 +215,6 @@ def test_a_parent_reads_with_its_own_tokenizer(tmp_path: Path) -> None:
     change_tensors(tmp_path / "models" / "b", lambda t: t.update({embedding: t[embedding][order].copy()}))
     after = engine_of(path).measure(Untuned("b", None, ("b",)), "test").result
     assert after.score == pytest.approx(before.score, abs=1e-5)
-
-
-def history(run: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) | {"seconds": 0} for line in (run / "history.jsonl").read_text().splitlines()]
-    return sorted(rows, key=lambda row: (row["stage"], row["generation"], row["index"]))
 
 
 def test_an_extended_run_is_that_of_one_go_and_that_of_two_devices(tmp_path: Path) -> None:

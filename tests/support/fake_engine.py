@@ -94,6 +94,9 @@ class FakeEngine:
         values = [float(str(value)) for value in self._genome(candidate)]
         return {"merge_method": "fake", "parameters": {"weight": values}, "jaxmerge": {"groups": ["all"]}}
 
+    def ingredients(self, candidate: Candidate) -> list[dict[str, Any]]:
+        return []
+
     def export(self, candidate: Candidate, folder: Path) -> None:
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(self.recipe(candidate)))
