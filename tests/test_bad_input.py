@@ -114,7 +114,6 @@ def require_one_line(error: str) -> None:
         ("evolve", ("space", "granularity"), "layers", "granularity"),
         ("evolve", ("tokenizer",), "models/c", "tokenizer: models/c: no such folder"),
         # What is to come is refused by name.
-        ("evolve", ("space", "kind"), "joint", "joint is not available yet"),
         ("evolve", ("space", "repeats"), 3, "repeats: belongs to space.kind: dataflow"),
         ("evolve", ("space",), {"kind": "dataflow", "repeats": 0}, "repeats: input should be greater than or equal"),
         ("evolve", ("space",), {"kind": "dataflow", "scale": [0, 2]}, "space.scale: [0, 2] contains 0"),

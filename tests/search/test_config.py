@@ -62,7 +62,6 @@ def test_defaults_and_bounds() -> None:
         ("space.parameters.density=-0.5", "-0.5 lies outside [0, 1]"),
         ("space.parameters.normalize=1", "must be true or false"),
         ("space.parameters={weight: 1}", "nothing is searched; give [low, high], such as weight: [0, 1.5]"),
-        ("space.kind=joint", "joint is not available yet"),
         ("space.kind=dataflow", "space.operator: belongs to space.kind: parameter, this is dataflow; remove it"),
         ("space.max_hops=64", "space.max_hops: belongs to space.kind: dataflow, this is parameter; remove it"),
         ("space={kind: dataflow, repeats: 0}", "space.repeats: input should be greater than or equal to 1, not 0"),
