@@ -74,9 +74,10 @@ def check(document: Document) -> Any:
         return document.validate(KINDS[document.data["kind"]])
     if "merge_method" in keys:
         return document.validate(Recipe)
-    if {"models", "space"} <= keys:
+    if {"models", "objectives"} <= keys:
         config = document.validate(EvolveConfig)
-        Granularity.parse(config.space.granularity)
+        for space in (*(stage.space for stage in config.stages), config.space):
+            Granularity.parse(space.granularity)
         return config
     if keys == {"objectives"}:
         return document.validate(Objectives)
