@@ -21,6 +21,8 @@ from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.evolution import evolve
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.base import PreparedObjective
+from jaxmerge.report.genomes import gene_names
+from jaxmerge.report.run_data import read_run
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.evolve import plan
@@ -215,6 +217,10 @@ def test_an_extended_run_is_that_of_one_go_on_two_devices(tmp_path: Path) -> Non
     assert all(again[name].tobytes() == tensor.tobytes() for name, tensor in model.items())
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert "task_arithmetic and data flow of a, b, evolved" in card and "- space: a merge and a data flow" in card
+    read = read_run(tmp_path / "run")
+    names = gene_names(read.config, read.recipe, read.pool)
+    assert names[0] == "weight[a] emb" and names[-1] == "scale merged.2"
+    assert len(names) == len(read.history[0].genomes[0])
     report = (tmp_path / "run" / "report.html").read_text()
     assert "Path of the data flow" in report and "weight by expert and group" in report
 
