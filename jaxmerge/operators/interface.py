@@ -143,6 +143,7 @@ class Operator:
     check: complains about values that no single parameter's bounds rule out. It gets the concrete parameters
         of one merge (per source a list of K numbers, else a number; flags as bools) and returns what is wrong
         and the remedy, or None. In a search it is asked for every combination of gridded values.
+    field_bytes: what the fields of `prepare` take in memory for each element of each source, rows up to 65536 long.
     undefined: for which tensors `apply` gives NaN, and the remedy.
     paper: where it comes from.
     """
@@ -160,6 +161,7 @@ class Operator:
     lacking: Lacking = "error"
     scope: Scope = "element"
     check: Callable[[Mapping[str, Any]], str | None] = lambda params: None
+    field_bytes: int = 0
     undefined: str = ""
     paper: str = ""
 

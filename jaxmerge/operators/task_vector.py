@@ -43,4 +43,14 @@ def task_vector_operator(
         LAMBDA,
         INT8_MASK,
     )
-    return Operator(name, summary, apply, parameters, trim.prepare, needs_base=True, check=trim.check, paper=paper)
+    return Operator(
+        name,
+        summary,
+        apply,
+        parameters,
+        trim.prepare,
+        needs_base=True,
+        check=trim.check,
+        field_bytes=trim.field_bytes,
+        paper=paper,
+    )

@@ -15,6 +15,7 @@ from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.interface import Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
+from jaxmerge.operators.registry import operator
 from jaxmerge.population.gated import Gating
 from jaxmerge.population.programs import Population, Shape
 from jaxmerge.population.routed import Routing, load_layers
@@ -75,7 +76,14 @@ class DataflowEngine(ScoringEngine):
         return (Untuned(self._config.input, None, (self._config.input,)),)
 
     def plan(self) -> Mapping[str, str]:
-        return layers_and_time(self._models, self._space, self._objectives, self._dtype, devices=self._mesh.size)
+        return layers_and_time(
+            self._models,
+            self._space,
+            self._objectives,
+            self._dtype,
+            devices=self._mesh.size,
+            untuned=[operator(merge.operator) for merge in self.baselines if merge.operator],
+        )
 
     def load(self) -> None:
         paths, gates = self._populations()
@@ -103,6 +111,9 @@ class DataflowEngine(ScoringEngine):
 
     def relaxed(self, start: np.ndarray) -> np.ndarray:
         return self._space.nearly_own()
+
+    def relaxed_origin(self, origin: str) -> str:
+        return self._config.input
 
     def tightened(self, genome: np.ndarray) -> np.ndarray:
         return self._space.halved(genome)
@@ -132,7 +143,8 @@ class DataflowEngine(ScoringEngine):
         if isinstance(candidate, Path):
             raise InputError(f"search.start: {candidate}: a data-flow search starts at baseline or center")
         if candidate is None:
-            return self._space.center()
+            # Genes of 0.5 are even odds to an algorithm that draws switches as such.
+            return self._space.none() if self._config.search.algorithm == "catcmawm" else self._space.center()
         return self._space.baseline() if candidate in self.starts else None
 
     def recipe(self, candidate: Candidate) -> dict[str, Any]:

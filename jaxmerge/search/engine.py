@@ -147,6 +147,10 @@ class Engine(Protocol):
         """The genome from which gradient steps set out, where a search would start at `start`."""
         ...
 
+    def relaxed_origin(self, origin: str) -> str:
+        """What the genome of `relaxed` comes from, where a search would start at `origin`."""
+        ...
+
     def tightened(self, genome: np.ndarray) -> np.ndarray:
         """Where a search starts after gradient steps that led to `genome`."""
         ...

@@ -232,8 +232,7 @@ class _Evolution:
         start, origin = self._start(measurements)
         if self.config.search.warm_start is not None:
             snapshots = Snapshots(self.folder.snapshots, warm_start_of(self.config.stage))
-            start = descend(self.config, self.engine, history, start, snapshots, self.progress)
-            origin = f"{origin}, then {self.config.search.warm_start.steps} gradient steps"
+            start, origin = descend(self.config, self.engine, history, start, origin, snapshots, self.progress)
         found = self._search(history, start)
         control = self._random_search(history)
         self._verdict(history, measurements, merges, found, control, origin)

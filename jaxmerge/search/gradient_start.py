@@ -22,9 +22,16 @@ FORWARDS = 3
 
 
 def descend(
-    config: EvolveConfig, engine: Engine, history: History, start: np.ndarray, snapshots: Snapshots, report: Report
-) -> np.ndarray:
-    """The genome at which the reference answers were most likely. start: float32 `[d]`."""
+    config: EvolveConfig,
+    engine: Engine,
+    history: History,
+    start: np.ndarray,
+    origin: str,
+    snapshots: Snapshots,
+    report: Report,
+) -> tuple[np.ndarray, str]:
+    """The genome at which the reference answers were most likely, and what it comes from. start: float32 `[d]`, and
+    where no step gave a number the result. origin: what start is."""
     wanted = config.search.warm_start
     assert wanted is not None
     made = build(wanted.optimizer, engine.dimension, 1, {"learning_rate": wanted.learning_rate})
@@ -33,7 +40,10 @@ def descend(
     steps = search(stage, lambda genomes, _: engine.gradients(genomes), history, snapshots, report)
     results = [step.results[0] for step in steps]
     best = int(best_first(results)[0])
-    return engine.tightened(steps[best].genomes[0]) if results[best].score is not None else start
+    if results[best].score is None:
+        return start, origin
+    whence = f"{engine.relaxed_origin(origin)}, then {wanted.steps} gradient steps"
+    return engine.tightened(steps[best].genomes[0]), whence
 
 
 def forwards(history: History, search: str) -> int:

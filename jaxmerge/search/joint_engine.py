@@ -58,7 +58,9 @@ class JointEngine(DataflowEngine):
 
     def plan(self) -> Mapping[str, str]:
         models = self._banked.models
-        merging = memory_and_time(models, self._objectives, self._dtype, block=self._mesh.size, chunk=1)
+        merging = memory_and_time(
+            models, self._objectives, self._dtype, block=self._mesh.size, chunk=1, operator=self._part.operator
+        )
         whole = sum(int(np.prod(models.table.shape(parameter))) for parameter in models.table) * FLOAT32.itemsize
         written = f"; {whole / 2**20:,.1f} MiB for its merge, where text is generated"
         lines = dict(super().plan())
@@ -92,6 +94,10 @@ class JointEngine(DataflowEngine):
 
     def relaxed(self, start: np.ndarray) -> np.ndarray:
         return self._joint.nearly_own(start)
+
+    def relaxed_origin(self, origin: str) -> str:
+        # Its merge is the start's own.
+        return origin
 
     def tightened(self, genome: np.ndarray) -> np.ndarray:
         return self._joint.halved(genome)

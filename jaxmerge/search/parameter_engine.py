@@ -56,7 +56,12 @@ class ParameterEngine(ScoringEngine):
 
     def plan(self) -> Mapping[str, str]:
         return memory_and_time(
-            self._models, self._objectives, self._dtype, block=self._mesh.size * self._chunk, chunk=self._chunk
+            self._models,
+            self._objectives,
+            self._dtype,
+            block=self._mesh.size * self._chunk,
+            chunk=self._chunk,
+            operator=self._part.operator,
         )
 
     def load(self) -> None:

@@ -93,6 +93,11 @@ def open_pool(config: EvolveConfig) -> PooledModels:
     if problem := architecture_of(first.config).unfoldable:
         raise CheckpointError(f"models.{config.input}: {first.folder}: {problem}; take another model as space.input")
     expected, table = layouts[config.input]
+    if expected.num_layers == 1:
+        raise CheckpointError(
+            f"{_key(config.input)}: {first.folder}: has one layer, and a path begins with the first and ends with "
+            "the last of its input; take another model as space.input"
+        )
     for name, source in opened.items():
         if name != BASE:
             _require_same_block(name, source, layouts[name][0], first, expected)

@@ -202,6 +202,9 @@ class ScoringEngine(ABC):
     def relaxed(self, start: np.ndarray) -> np.ndarray:
         return start
 
+    def relaxed_origin(self, origin: str) -> str:
+        return origin
+
     def tightened(self, genome: np.ndarray) -> np.ndarray:
         return genome
 

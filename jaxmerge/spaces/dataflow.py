@@ -143,6 +143,12 @@ class DataflowSpace:
             [np.full(self.slots, 0.5, np.float32), np.full(self._scale_genes, scale, np.float32)]
         )
 
+    def none(self) -> np.ndarray:
+        """No slot either, but as far from any as can be: float32 `[d]`."""
+        genome = self.center()
+        genome[: self.slots] = 0.0
+        return genome
+
     def baseline(self) -> np.ndarray:
         """The model `own` as it is, by the default `start`: float32 `[d]`. The slots of its first and last layer are
         among the others, for every path has two such layers already."""

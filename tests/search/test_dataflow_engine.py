@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ from jaxmerge.population.routed import Routing
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.dataflow_engine import DataflowEngine
-from jaxmerge.search.evolve import plan
+from jaxmerge.search.evolve import algorithm_of, plan
+from jaxmerge.search.plan import bank_bytes
 from jaxmerge.search.resolved import read_config
 
 SPACE = {"kind": "dataflow", "repeats": 4, "max_hops": 24}
@@ -284,6 +286,42 @@ def test_an_architecture_that_cannot_be_folded_is_refused(tmp_path: Path, monkey
     monkeypatch.setitem(ARCHITECTURES, "llama", llama)
     with pytest.raises(CheckpointError, match=r"models\.a: .* its blocks end in a norm; take another model"):
         plan(path)
+
+
+def test_an_input_of_one_layer_is_refused(tmp_path: Path) -> None:
+    """Its layer would be the first and the last of every path, and run twice."""
+    path = write_pool(tmp_path)
+    change_json(tmp_path / "models" / "a" / "config.json", num_hidden_layers=1)
+    change_tensors(tmp_path / "models" / "a", lambda t: [t.pop(n) for n in list(t) if re.search(r"layers\.[12]\.", n)])
+    with pytest.raises(CheckpointError, match=r"models\.a: .* has one layer.* take another model as space\.input"):
+        plan(path)
+    change_yaml(path, "space", "input", value="b")
+    assert "(a 1, b 2)" in plan(path)["models"]
+
+
+def test_center_includes_no_slot_where_switches_are_drawn_as_such(tmp_path: Path) -> None:
+    config = read_config(write_pool(tmp_path, search={"algorithm": "catcmawm", "start": "center"}))
+    engine = DataflowEngine(config)
+    start = engine.start(None)
+    assert start is not None and engine._space.route(start).layers.tolist() == [0, 2]
+    made = algorithm_of(config, engine)
+    state = made.init(jax.random.key(0), start)
+    drawn = np.concatenate([made.ask(jax.random.key(i), 0, state)[0] for i in range(50)])[:, : engine.binary]
+    assert drawn.mean() == pytest.approx(1 - 0.73 ** (1 / engine.binary), abs=0.01)  # the margin
+
+
+def test_gradient_steps_start_at_the_input_whatever_the_start(tmp_path: Path) -> None:
+    search = {"start": "center", "warm_start": {"kind": "gradient", "steps": 1}, "generations": 1, "baselines": []}
+    run = evolve(write_pool(tmp_path, space=SPACE | {"repeats": 1}, search=search), tmp_path / "run")
+    assert run.summary["start"] == "a, then 1 gradient steps"
+
+
+def test_a_dry_run_tells_of_the_bank_of_untuned_merges(tmp_path: Path) -> None:
+    """A merge reads all models, and the base, beside the pool."""
+    engine = DataflowEngine(read_config(write_world(tmp_path / "one", space=SPACE)))
+    whole = bank_bytes(engine._models.one_layout(), None)
+    assert f"{whole / 2**20:,.1f} MiB more while an untuned merge is made" in engine.plan()["bank"]
+    assert "more" not in plan(write_pool(tmp_path / "two"))["bank"]
 
 
 def test_a_dry_run_tells_hops_dimension_and_memory(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import score_all
+from jaxmerge.operators import OPERATORS
 from jaxmerge.search.algorithms import RandomSearch
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.parameter_engine import ParameterEngine
+from jaxmerge.search.plan import bank_bytes
 from jaxmerge.search.resolved import read_config, resolve
 
 
@@ -62,6 +64,25 @@ def test_the_exported_model_scores_what_was_recorded_and_the_recipe_gives_it_aga
     assert merged.keys() == exported.keys()
     for name, tensor in exported.items():
         np.testing.assert_array_equal(merged[name], tensor, err_msg=name)
+
+
+def test_a_dry_run_knows_the_memory_of_the_bank(tmp_path: Path) -> None:
+    """All sources, and what is prepared for every element of them."""
+    engine = ParameterEngine(read_config(write_world(tmp_path)))
+    table, merger = engine._models.table, engine._merger
+    for name in ("ties", "dare_ties", "della", "consensus_ta", "model_stock"):
+        made = OPERATORS[name]
+        grid = {p.name: np.array([float(p.default or 0.1)]) for p in made.parameters if p.gridded}
+        merging = merger.merging(made, grid, engine._part.groups)
+        prepared = [
+            array.nbytes
+            for parameter in table
+            for arrays in merging.statistics.fields[parameter.path].values()
+            for array in arrays
+            if array.shape == table.shape(parameter)
+        ]
+        assert bank_bytes(engine._models, made) == merging.bank.nbytes + sum(prepared), name
+        assert bool(prepared) == (name == "della")
 
 
 def test_untuned_merges_and_parents_are_measured(tmp_path: Path) -> None:

@@ -151,4 +151,4 @@ def trim(delta: Array, i: int, tile: Tile, stats: Stats, params: Params) -> Arra
     return jnp.where(kept, rescaled(delta, ratio, params), 0)
 
 
-RANKED = Trim(prepare, trim, (density(0.2, 0.8, cells=8), EPSILON, PUBLISHED), check)
+RANKED = Trim(prepare, trim, (density(0.2, 0.8, cells=8), EPSILON, PUBLISHED), check, field_bytes=2)

@@ -42,13 +42,14 @@ def density(low: float = 0.1, high: float = 1.0, cells: int = 16) -> Parameter:
 class Trim:
     """`apply(delta, i, tile, stats, params)` trims the task vector of source i; its shape does not change.
 
-    parameters: those by which it trims. check: as `Operator.check`.
+    parameters: those by which it trims. check, field_bytes: as in `Operator`.
     """
 
     prepare: Callable[[Sources, Request], Prepared]
     apply: Callable[[Array, int, Tile, Stats, Params], Array]
     parameters: tuple[Parameter, ...]
     check: Callable[[Mapping[str, Any]], str | None] = lambda params: None
+    field_bytes: int = 0
 
 
 def magnitudes(sources: Sources, request: Request) -> Iterator[tuple[np.ndarray, float]]:
