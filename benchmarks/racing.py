@@ -1,14 +1,13 @@
 """What a race and an item response estimate save on the demo's task, and whether they find the same winner.
 
-    python benchmarks/racing.py            # 10 search seeds, 8 generations each; one whole search with the race in it
-    python benchmarks/racing.py --seeds 0 1 --generations 40 --no-whole
-    python benchmarks/racing.py --seeds --no-whole --run OUT  # the populations of a run of the demo, in ten orders
+    python benchmarks/racing.py            # all of it: 10 seeds, ten orders of one search, a search with the race in it
+    python benchmarks/racing.py --seeds 0 1 --generations 2 --long 3     # less of everything, to try it
 
-For each seed the demo's search runs with full evaluation, whose scores of single examples are kept. Then the same
-populations are raced, and estimated, by the search's own code over what was kept: each sees the examples it asks for,
-and the winner is the best on all examples of its ten finalists. `run`: likewise for all populations of a finished run,
-with ten orders in which the examples are dealt. `whole`: the demo's search with the race in its loop,
-40 generations; demo_seeds.py has the same with full evaluation. Shares are of full evaluation's.
+For each seed the demo's search runs with full evaluation, whose scores of single examples are kept: `generations`, of
+the first seed `long`. Then the same populations are raced, and estimated, by the search's own code over what was kept:
+each sees the examples it asks for, and the winner is the best on all examples of its ten finalists. All populations of
+the first seed are raced in ten orders in which the examples are dealt. Last, that seed's search runs again with the
+race in its loop, so that its populations are those that the race bred. Shares are of full evaluation's.
 """
 
 import argparse
@@ -24,17 +23,18 @@ import numpy as np
 from machine import write
 from scipy import stats
 
-from jaxmerge.demo.run import CONFIG
+from jaxmerge.demo.run import CONFIG, cores
 from jaxmerge.objectives.interface import Block
 from jaxmerge.search.algorithms import algorithm
 from jaxmerge.search.baselines import Untuned, parents
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.evaluation import scorer
+from jaxmerge.search.evolve import evolve
 from jaxmerge.search.finalists import best_places
 from jaxmerge.search.history import Generation, History, clean
 from jaxmerge.search.loop import Limit, Stage, search
 from jaxmerge.search.parameter_engine import ParameterEngine
-from jaxmerge.search.ranking import columns, ordinal
+from jaxmerge.search.ranking import best_score, columns, ordinal
 from jaxmerge.search.resolved import read_config
 from jaxmerge.search.result import Result
 
@@ -58,9 +58,9 @@ class Kept(ParameterEngine):
             for genome, result in zip(new, super().evaluate(np.stack(new)), strict=True):
                 self.known[genome.tobytes()] = result
         results = [self.known[genome.tobytes()] for genome in genomes]
-        return results if block is None else [self._part(result, block) for result in results]
+        return results if block is None else [self._of_block(result, block) for result in results]
 
-    def _part(self, result: Result, block: Block) -> Result:
+    def _of_block(self, result: Result, block: Block) -> Result:
         [objective], examples = self._objectives, result.examples
         assert examples is not None
         places = objective.split("search").select(self._config.objectives[0], None, block).places  # type: ignore[attr-defined]
@@ -73,28 +73,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     parser.add_argument("--generations", type=int, default=8)
-    parser.add_argument("--whole", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--run", type=Path)
+    parser.add_argument("--long", type=int, default=40)
     arguments = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", cores())
     engine = Kept(read_config(CONFIG))
     engine.load()
     answered = [engine.measure(merge, "search").examples for merge in (*parents(read_config(CONFIG)), *UNTUNED)]
-    found: dict[str, Any] = {}
+    first, *others = arguments.seeds
+    whole = searched(engine, first, max(arguments.long, arguments.generations))
     rows = []
-    for seed in arguments.seeds:
-        rows.append(one_seed(engine, seed, arguments.generations, answered))
-        found |= {"generations": arguments.generations, "seeds": rows, **both(rows)}
+    for seed in (first, *others):
+        full = whole if seed == first else searched(engine, seed, arguments.generations)
+        short = full[: arguments.generations]
+        rows.append({"seed": seed, "best_score": best_score(flat(short)), **cheaply(engine, short, seed, answered)})
+        found: dict[str, Any] = {"generations": arguments.generations, "seeds": rows, **both(rows)}
         write("racing", found)  # what was done is kept
-    if arguments.run:
-        found["run_in_ten_orders"] = run_in_orders(engine, arguments.run, answered)
-        write("racing", found)
-    if arguments.whole:
-        found["whole_search_raced"] = whole(0)
-        write("racing", found)
+    orders = [cheaply(engine, whole, seed, answered) for seed in range(10)]
+    found["whole_search_in_ten_orders"] = {"generations": len(whole), "orders": orders, **both(orders)}
+    write("racing", found)
+    found["whole_search_raced"] = raced(first, len(whole)) | {"full_evaluation_best_score": best_score(flat(whole))}
+    write("racing", found)
 
 
-def one_seed(engine: Kept, seed: int, generations: int, answered: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """The seed's search, and both cheap evaluations of its populations."""
+def searched(engine: Kept, seed: int, generations: int) -> list[Generation]:
+    """The populations of the demo's search with full evaluation."""
     config = read_config(CONFIG)
     start = engine.start(START)
     assert start is not None
@@ -102,17 +104,7 @@ def one_seed(engine: Kept, seed: int, generations: int, answered: Sequence[dict[
     stage = Stage("parameter", made, start, seed, Limit(generations=generations))
     with tempfile.TemporaryDirectory() as folder:
         history = History.read(Path(folder) / "full.jsonl", made.population)
-        full = search(stage, lambda genomes, generation: engine.evaluate(genomes), history)
-    best = float(columns([best_places(full, 1)[0].result])[0][0])
-    return {"seed": seed, "best_score": best, **cheaply(engine, full, seed, answered)}
-
-
-def run_in_orders(engine: Kept, run: Path, answered: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """All populations of a run's main search, in ten orders of the examples."""
-    recorded = History.read(run / "history.jsonl", 16).stage("parameter")
-    full = [replace(one, results=tuple(engine.evaluate(one.genomes))) for one in recorded]
-    rows = [cheaply(engine, full, seed, answered) for seed in range(10)]
-    return {"generations": len(full), "orders": rows, **both(rows)}
+        return search(stage, lambda genomes, generation: engine.evaluate(genomes), history)
 
 
 def cheaply(
@@ -182,12 +174,11 @@ def overall(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def whole(seed: int) -> dict[str, Any]:
-    """The demo's search with the race in its loop."""
-    from jaxmerge.search.evolve import evolve
-
+def raced(seed: int, generations: int) -> dict[str, Any]:
+    """The demo's search with the race in its loop, from beginning to end but for random search."""
     overrides = [
         f"search.seed={seed}",
+        f"search.generations={generations}",
         "search.evaluation={kind: racing}",
         "search.baselines=[uniform, task_arithmetic]",
     ]
