@@ -11,7 +11,9 @@ from tiny_world import write_world
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.interface import Block
 from jaxmerge.search.evolve import evolve, plan
+from jaxmerge.search.history import History
 from jaxmerge.search.parameter_engine import ParameterEngine
+from jaxmerge.search.racing_score import RacingScore
 from jaxmerge.search.resolved import read_config
 
 RACE = {"kind": "racing", "block": 2, "first": 4, "confidence": 0.9}
@@ -126,6 +128,21 @@ def test_a_kind_that_knows_no_blocks_is_refused(tmp_path: Path) -> None:
     config = write_world(tmp_path, search={"evaluation": RACE}, objectives=[old])
     with pytest.raises(InputError, match="'copy' cannot be scored on a few examples at a time"):
         plan(config)
+
+
+def test_an_objective_twice_is_raced_as_once(world: Path, tmp_path: Path) -> None:
+    """Twice the same evidence is no more evidence."""
+    one = {"kind": "likelihood", "text": "{question}", "data": {"search": str(world.parent / "search.jsonl")}}
+    left = []
+    for count in (1, 2):
+        objectives = [one | {"name": f"number {i}"} for i in range(count)]
+        config = read_config(write_world(tmp_path / str(count), objectives=objectives, search=SEARCH))
+        engine = ParameterEngine(config)
+        engine.load()
+        score = RacingScore(engine, config, History.read(tmp_path / "none.jsonl", 24), "parameter")
+        genomes = np.random.default_rng(0).random((24, engine.dimension), np.float32)
+        left.append([result.left for result in score(genomes, 0)])
+    assert left[0] == left[1] and len(set(left[0])) > 2
 
 
 def test_objectives_of_different_sizes_are_raced_together_and_within_a_sample(world: Path, tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from fake_engine import write_config
 from two_objectives import TwoObjectives, front_of, write_two
 
 from jaxmerge.errors import InputError
+from jaxmerge.objectives.intervals import interval
 from jaxmerge.search.algorithms import algorithm
 from jaxmerge.search.evolve import evolve, plan
 from jaxmerge.search.pareto import hypervolume, nondominated
+from jaxmerge.search.resolved import read_config
 from jaxmerge.search.run import Run
 
 SCRIPT = Path(__file__).parents[1] / "support" / "two_objectives.py"
@@ -85,6 +87,15 @@ def test_the_winner_is_the_best_weighted_mean_of_the_front_on_validation(whole: 
     summary = Run(whole, TwoObjectives).summary
     best = max(0.75 * row["validation"]["near"] + 0.25 * row["validation"]["far"] for row in summary["front"])
     assert summary["pick"] == "weights" and summary["validation_score"] == pytest.approx(best)
+
+
+def test_intervals_pair_objectives_over_one_file(config: Path, whole: Path) -> None:
+    """What the two objectives say of a test example is added up before examples are drawn."""
+    run = Run(whole, TwoObjectives)
+    merge = next(merge for merge in TwoObjectives(read_config(config)).baselines if merge.name == "uniform")
+    examples = TwoObjectives(read_config(config)).measure(merge, "test").examples
+    added = 0.75 * examples["near"].astype(np.float64) + 0.25 * examples["far"]
+    assert run.summary["baselines"]["uniform"]["test_interval"] == pytest.approx(interval(added, False))
 
 
 def test_the_knee_is_picked_where_it_is_asked_for(config: Path, tmp_path: Path) -> None:
