@@ -15,8 +15,8 @@ from machine import write
 
 from jaxmerge.demo.run import CONFIG
 from jaxmerge.runtime.compilations import counted
+from jaxmerge.search.engines.parameter import ParameterEngine
 from jaxmerge.search.evolve import evolve
-from jaxmerge.search.parameter_engine import ParameterEngine
 from jaxmerge.search.progress import Progress
 
 GENERATIONS = 30

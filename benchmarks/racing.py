@@ -25,15 +25,15 @@ from scipy import stats
 
 from jaxmerge.demo.run import CONFIG, cores
 from jaxmerge.objectives.interface import Block
-from jaxmerge.search.algorithms import algorithm
+from jaxmerge.search.algorithms.registry import algorithm
 from jaxmerge.search.baselines import Untuned, parents
 from jaxmerge.search.config import EvolveConfig
-from jaxmerge.search.evaluation import scorer
+from jaxmerge.search.engines.parameter import ParameterEngine
+from jaxmerge.search.evaluation.scorer import scorer
 from jaxmerge.search.evolve import evolve
 from jaxmerge.search.finalists import best_places
 from jaxmerge.search.history import Generation, History, clean
 from jaxmerge.search.loop import Limit, Stage, search
-from jaxmerge.search.parameter_engine import ParameterEngine
 from jaxmerge.search.ranking import best_score, columns, ordinal
 from jaxmerge.search.resolved import read_config
 from jaxmerge.search.result import Result

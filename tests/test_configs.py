@@ -25,10 +25,10 @@ from jaxmerge.objectives.schema import Objectives
 from jaxmerge.operators import merge_tensor, operator
 from jaxmerge.plugins import importable
 from jaxmerge.recipe.schema import Recipe
-from jaxmerge.search.algorithms import algorithm
+from jaxmerge.search.algorithms.registry import algorithm
 from jaxmerge.search.config import EvolveConfig, Output, Runtime, Search, StageConfig
+from jaxmerge.search.engines.parameter import ParameterEngine
 from jaxmerge.search.evolve import plan
-from jaxmerge.search.parameter_engine import ParameterEngine
 from jaxmerge.search.resolved import read_config
 from jaxmerge.search.space_config import Space
 from jaxmerge.spaces.groups import Granularity

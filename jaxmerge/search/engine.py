@@ -14,8 +14,8 @@ import numpy as np
 from jaxmerge.objectives.interface import Block
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import EvolveConfig
+from jaxmerge.search.engines.texts import Texts
 from jaxmerge.search.result import Result
-from jaxmerge.search.texts import Texts
 
 # A genome, float32 `[d]` in the unit box, or an untuned merge.
 Candidate = np.ndarray | Untuned

@@ -17,12 +17,12 @@ from jaxmerge.errors import InputError, Interrupted
 from jaxmerge.runtime.log_file import logged_to
 from jaxmerge.runtime.termination import termination_interrupts
 from jaxmerge.search import resolved
-from jaxmerge.search.algorithms import Algorithm, RandomSearch, algorithm, choose, several
+from jaxmerge.search.algorithms.registry import Algorithm, RandomSearch, algorithm, choose, several
 from jaxmerge.search.baselines import Untuned, has_random_search, parents, stages_of
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig, warm_start_of
 from jaxmerge.search.engine import Build, Engine
-from jaxmerge.search.evaluation import require_evaluable, scorer
-from jaxmerge.search.evaluation_report import examined
+from jaxmerge.search.evaluation.report import examined
+from jaxmerge.search.evaluation.scorer import require_evaluable, scorer
 from jaxmerge.search.examples import Examples
 from jaxmerge.search.finalists import Place, best_places, first_error
 from jaxmerge.search.finalists import choose as choose_finalist

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxmerge.search.algorithms import Algorithm, several
+from jaxmerge.search.algorithms.pareto import hypervolume, knee, nondominated, normalized, spaced
+from jaxmerge.search.algorithms.registry import Algorithm, several
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.finalists import Place, distinct_places
 from jaxmerge.search.history import Generation
 from jaxmerge.search.measurements import Measurements
-from jaxmerge.search.pareto import hypervolume, knee, nondominated, normalized, spaced
 from jaxmerge.search.ranking import best_first, losses
 from jaxmerge.search.result import Result
 

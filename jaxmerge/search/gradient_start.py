@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from jaxmerge.search.algorithms.descent import build
 from jaxmerge.search.config import EvolveConfig, warm_start_of
-from jaxmerge.search.descent import build
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.history import History
 from jaxmerge.search.loop import Limit, Score, Stage, search

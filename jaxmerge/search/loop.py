@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array
 
 from jaxmerge.errors import InputError
-from jaxmerge.search.algorithms import Algorithm, several
-from jaxmerge.search.bounds import reflect
+from jaxmerge.search.algorithms.bounds import reflect
+from jaxmerge.search.algorithms.registry import Algorithm, several
 from jaxmerge.search.examples import Examples, Scores
 from jaxmerge.search.history import Generation, History, clean
 from jaxmerge.search.host import on_host

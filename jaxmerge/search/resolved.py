@@ -8,7 +8,7 @@ from jaxmerge import __version__
 from jaxmerge.documents import Document, dotted, write_yaml
 from jaxmerge.errors import InputError
 from jaxmerge.plugins import importable
-from jaxmerge.search.algorithms import Algorithm, choose
+from jaxmerge.search.algorithms.registry import Algorithm, choose
 from jaxmerge.search.config import EvolveConfig, Origin
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.fingerprint import hash_of_file, hash_of_model, hash_of_tokenizer

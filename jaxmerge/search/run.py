@@ -17,14 +17,14 @@ from jaxmerge.search.resolved import read_recorded
 def engine_of(config: EvolveConfig) -> Engine:
     """The engine that a config asks for."""
     if config.space.kind == "dataflow":
-        from jaxmerge.search.dataflow_engine import DataflowEngine
+        from jaxmerge.search.engines.dataflow import DataflowEngine
 
         return DataflowEngine(config)
     if config.space.kind == "joint":
-        from jaxmerge.search.joint_engine import JointEngine
+        from jaxmerge.search.engines.joint import JointEngine
 
         return JointEngine(config)
-    from jaxmerge.search.parameter_engine import ParameterEngine
+    from jaxmerge.search.engines.parameter import ParameterEngine
 
     return ParameterEngine(config)
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.schema import ObjectiveConfig
-from jaxmerge.search.algorithms import Algorithm, several
+from jaxmerge.search.algorithms.registry import Algorithm, several
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Engine
 

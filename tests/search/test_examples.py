@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from jaxmerge.search.algorithms import RandomSearch
+from jaxmerge.search.algorithms.registry import RandomSearch
 from jaxmerge.search.examples import Examples
 from jaxmerge.search.history import History
 from jaxmerge.search.loop import Limit, Stage, search

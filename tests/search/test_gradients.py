@@ -9,10 +9,10 @@ import pytest
 from tiny_world import write_world
 
 from jaxmerge.errors import InputError, Interrupted
-from jaxmerge.search.dataflow_engine import DataflowEngine
-from jaxmerge.search.descent import build
+from jaxmerge.search.algorithms.descent import build
+from jaxmerge.search.engines.dataflow import DataflowEngine
+from jaxmerge.search.engines.parameter import ParameterEngine
 from jaxmerge.search.evolve import evolve
-from jaxmerge.search.parameter_engine import ParameterEngine
 from jaxmerge.search.progress import Progress
 from jaxmerge.search.resolved import read_config
 

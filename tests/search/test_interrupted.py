@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from two_objectives import zdt1
 
-from jaxmerge.search.algorithms import algorithm
+from jaxmerge.search.algorithms.registry import algorithm
 from jaxmerge.search.examples import Examples
 from jaxmerge.search.history import History
 from jaxmerge.search.loop import Limit, Stage, search

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxmerge.errors import InputError
-from jaxmerge.search.algorithms import Algorithm, algorithm
+from jaxmerge.search.algorithms.registry import Algorithm, algorithm
 from jaxmerge.search.history import History, decimals
 from jaxmerge.search.loop import Limit, Stage, search
 from jaxmerge.search.result import Result

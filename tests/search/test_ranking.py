@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmerge.search.algorithms import algorithm
-from jaxmerge.search.bounds import reflect
+from jaxmerge.search.algorithms.bounds import reflect
+from jaxmerge.search.algorithms.registry import algorithm
 from jaxmerge.search.keys import draw_key, stage_key
 from jaxmerge.search.ranking import best_first, composite, ordinal
 from jaxmerge.search.result import Result

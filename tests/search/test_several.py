@@ -17,9 +17,9 @@ from two_objectives import TwoObjectives, front_of, write_two
 
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.intervals import interval
-from jaxmerge.search.algorithms import algorithm
+from jaxmerge.search.algorithms.pareto import hypervolume, nondominated
+from jaxmerge.search.algorithms.registry import algorithm
 from jaxmerge.search.evolve import evolve, plan
-from jaxmerge.search.pareto import hypervolume, nondominated
 from jaxmerge.search.resolved import read_config
 from jaxmerge.search.run import Run
 

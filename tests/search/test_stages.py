@@ -14,8 +14,8 @@ from jaxmerge.documents import Document
 from jaxmerge.errors import InputError, Interrupted
 from jaxmerge.merging.merge import merge
 from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.engines.parameter import ParameterEngine
 from jaxmerge.search.evolve import evolve, plan
-from jaxmerge.search.parameter_engine import ParameterEngine
 from jaxmerge.search.progress import Progress
 from jaxmerge.search.resolved import read_config
 from jaxmerge.search.run import Run

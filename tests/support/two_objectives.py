@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from fake_engine import CONFIG, EXAMPLES, FakeEngine, write_config
 
-from jaxmerge.search.algorithms import Algorithm
-from jaxmerge.search.bounds import reflect
+from jaxmerge.search.algorithms.bounds import reflect
+from jaxmerge.search.algorithms.registry import Algorithm
 from jaxmerge.search.engine import Candidate, Measurement
 from jaxmerge.search.evolve import evolve
 from jaxmerge.search.keys import draw_key, stage_key

@@ -1,0 +1,133 @@
+"""The engine of a joint search: one genome says how the models are merged, and through which layers of the models and
+of the merge a text runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmerge.objectives.interface import Runner
+from jaxmerge.population.joint import PREFIX, Joint
+from jaxmerge.population.programs import Population
+from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.config import MERGED, EvolveConfig
+from jaxmerge.search.engine import Candidate
+from jaxmerge.search.engines.dataflow import DataflowEngine
+from jaxmerge.search.engines.merge_part import MergePart, described
+from jaxmerge.search.engines.merger import Merger
+from jaxmerge.search.engines.plan import memory_and_time
+from jaxmerge.search.engines.scoring import Relaxation
+from jaxmerge.spaces.dataflow import Route
+from jaxmerge.spaces.joint import JointSpace
+from jaxmerge.spaces.parameter import Values
+
+FLOAT32 = np.dtype(np.float32)
+
+
+class JointEngine(DataflowEngine):
+    """Implements `search.engine.Engine` for `space.kind: joint`: a data-flow search over the models and a merge of
+    them, which is another one for every candidate.
+
+    The merge is made in float32 and rounded only with the scales of the path, when a layer of it is run.
+    """
+
+    def __init__(self, config: EvolveConfig) -> None:
+        super().__init__(config)
+        # One bank for candidates and untuned merges.
+        self._banked = super()._merger
+        self._part = MergePart(config, self._banked.models)
+        self._joint = JointSpace(self._part.space, self._space)
+
+    @property
+    def dimension(self) -> int:
+        return self._joint.dimension
+
+    @property
+    def positions(self) -> np.ndarray:
+        return self._joint.positions
+
+    @property
+    def binary(self) -> int:
+        # The slots' indicators are not the first genes.
+        return 0
+
+    @property
+    def starts(self) -> tuple[Untuned, ...]:
+        return self.baselines
+
+    def plan(self) -> Mapping[str, str]:
+        models = self._banked.models
+        merging = memory_and_time(
+            models, self._objectives, self._dtype, block=self._mesh.size, chunk=1, operator=self._part.operator
+        )
+        whole = sum(int(np.prod(models.table.shape(parameter))) for parameter in models.table) * FLOAT32.itemsize
+        written = f"; {whole / 2**20:,.1f} MiB for its merge, where text is generated"
+        lines = dict(super().plan())
+        return lines | {"bank": merging["bank"], "candidate": lines["candidate"] + written}
+
+    @property
+    def _merger(self) -> Merger:
+        return self._banked
+
+    def _populations(self) -> tuple[Population, Population]:
+        merging = self._part.merging(self._merger, FLOAT32)
+        ends = self._models.pool.names.index(self._models.input)
+        gates = self._space.gated_layers
+        return Joint(merging, ends, None, self._dtype), Joint(merging, ends, gates, self._dtype)
+
+    def _candidates(self, genomes: np.ndarray) -> Runner:
+        assert self._programs is not None, "load() comes first"
+        return self._programs.candidates(_marked(self._joint.merge(genomes)) | self._joint.path(genomes))
+
+    def _relaxed(self) -> Relaxation:
+        assert self._gated is not None, "load() comes first"
+
+        def values(genome: np.ndarray) -> Values:
+            return _marked(self._joint.merge(genome)) | self._joint.gates(genome)
+
+        def pulled(by_value: Values) -> np.ndarray:
+            by_merge = {name.removeprefix(PREFIX): array for name, array in by_value.items() if name.startswith(PREFIX)}
+            return self._joint.pulled(by_merge, by_value)
+
+        return Relaxation(self._gated, values, pulled)
+
+    def relaxed(self, start: np.ndarray) -> np.ndarray:
+        return self._joint.nearly_own(start)
+
+    def relaxed_origin(self, origin: str) -> str:
+        # Its merge is the start's own.
+        return origin
+
+    def tightened(self, genome: np.ndarray) -> np.ndarray:
+        return self._joint.halved(genome)
+
+    def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
+        merge = self._part.start(candidate)
+        return None if merge is None else self._joint.start(merge)
+
+    def ingredients(self, candidate: Candidate) -> list[dict[str, Any]]:
+        if isinstance(candidate, Untuned) or not self._uses_merge(candidate):
+            return []
+        own = self._part.assignment(self._joint.merge(candidate))
+        # The seed of its masks; the rest stands in the recipe itself.
+        ours = {"jaxmerge": {"seed": self._config.search.seed}}
+        return [{"name": MERGED} | self._part.recipe(own, FLOAT32.name) | ours]
+
+    def recipe(self, candidate: Candidate) -> dict[str, Any]:
+        written = super().recipe(candidate)
+        assert not isinstance(candidate, Untuned)
+        ours = described(self._part.assignment(self._joint.merge(candidate)), tuple(self._config.models))
+        return written | {"jaxmerge": written["jaxmerge"] | ours}
+
+    def _route(self, genome: np.ndarray) -> Route:
+        return self._joint.route(genome)
+
+    def _uses_merge(self, genome: np.ndarray) -> bool:
+        # A path that starts with the merge's embeddings starts with its first layer as well.
+        first, last = self._models.pool.ends(MERGED)
+        return any(first <= layer <= last for layer in self._route(genome).layers.tolist())
+
+
+def _marked(merge: Values) -> Values:
+    return {PREFIX + name: array for name, array in merge.items()}

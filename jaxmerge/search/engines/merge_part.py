@@ -1,0 +1,92 @@
+"""How a config's models are merged: operator, groups, the space of its parameters, and a point of it as a recipe.
+
+It is all of a search in parameter space, and the first part of a joint one.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmerge.operators.registry import operator
+from jaxmerge.population.merged import Merging
+from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.config import BASE, EvolveConfig
+from jaxmerge.search.engines.merger import Assignment, Merger
+from jaxmerge.search.engines.sources import Models
+from jaxmerge.search.engines.warm_start import start_of
+from jaxmerge.search.space_config import Bounds
+from jaxmerge.spaces.groups import Granularity, Groups
+from jaxmerge.spaces.parameter import ParameterSpace, Range, Setting, Values
+from jaxmerge.spaces.recipe import recipe
+
+
+class MergePart:
+    """models: of one layout."""
+
+    def __init__(self, config: EvolveConfig, models: Models) -> None:
+        self._config, self._models = config, models
+        self.operator = operator(config.space.operator)
+        self.groups = Groups.of(models.table, Granularity.parse(config.space.granularity))
+        self.space = ParameterSpace(self.operator, tuple(config.models), self.groups, _settings(config))
+
+    def merging(self, merger: Merger, dtype: np.dtype) -> Merging:
+        """What all candidates share. dtype: of what is merged."""
+        grid = {p.name: self.space.grid(p) for p in self.operator.parameters if p.gridded}
+        return merger.merging(self.operator, grid, self.groups, dtype=dtype)
+
+    def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
+        """See `search.engine.Engine.start`."""
+        if candidate is None:
+            return self.space.center()
+        values = start_of(candidate, self.space, self._models)
+        return None if values is None else self.space.encode(values | _initial(self._config))
+
+    def assignment(self, values: Values) -> Assignment:
+        return Assignment(self.operator, values, self.groups)
+
+    def recipe(
+        self, own: Assignment, out_dtype: str, experts: tuple[str, ...] | None = None, name: str | None = None
+    ) -> dict[str, Any]:
+        """mergekit YAML in plain Python, with our own keys. experts: the models merged; None: all. name: the operator's
+        in the config, by which one of the user's own is found again; None: that of the space."""
+        experts = tuple(self._config.models) if experts is None else experts
+        written = recipe(
+            own.operator,
+            own.values,
+            own.groups,
+            self._models.table,
+            models=tuple(self._models.references[expert] for expert in experts),
+            base=self._models.references.get(BASE),
+            out_dtype=out_dtype,
+        )
+        written["merge_method"] = name or self._config.space.operator
+        return written | {"jaxmerge": {"seed": self._config.search.seed} | described(own, experts)}
+
+
+def described(own: Assignment, experts: tuple[str, ...]) -> dict[str, Any]:
+    """What our own block of a recipe says of a merge."""
+    return {
+        "experts": list(experts),
+        "groups": list(own.groups.names),
+        "parameters": {name: _rounded(array) for name, array in own.values.items()},
+    }
+
+
+def _settings(config: EvolveConfig) -> dict[str, Setting]:
+    return {
+        name: Range(setting.low, setting.high, setting.init) if isinstance(setting, Bounds) else setting
+        for name, setting in config.space.parameters.items()
+    }
+
+
+def _initial(config: EvolveConfig) -> dict[str, float]:
+    settings = config.space.parameters.items()
+    return {name: s.init for name, s in settings if isinstance(s, Bounds) and s.init is not None}
+
+
+def _rounded(array: np.ndarray) -> Any:
+    """Nested lists of the shortest decimals that read back to the same float32."""
+    if array.ndim:
+        return [_rounded(row) for row in array]
+    return float(np.format_float_scientific(np.float32(array), unique=True))

@@ -1,0 +1,109 @@
+"""What a search will need, before a weight is read: memory and time, estimated from sizes."""
+
+import math
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmerge.objectives.base import PreparedObjective
+from jaxmerge.objectives.interface import Objective
+from jaxmerge.operators.interface import Operator
+from jaxmerge.search.engines.pool import PooledModels
+from jaxmerge.search.engines.sources import Models
+from jaxmerge.spaces.dataflow import DataflowSpace
+
+_PROBE = 1024
+
+
+def memory_and_time(
+    models: Models,
+    objectives: Sequence[Objective],
+    dtype: np.dtype,
+    *,
+    block: int,
+    chunk: int,
+    operator: Operator | None = None,
+) -> dict[str, str]:
+    """Lines of a dry run, by name. Time: two flops a parameter and token, at the speed of a matmul measured now.
+
+    operator: what merges, as far as what it prepares lies beside the bank."""
+    table = models.table
+    sizes = {parameter.path: int(np.prod(table.shape(parameter))) for parameter in table}
+    total = sum(sizes.values())
+    sources = [*models.experts.values(), *([models.base] if models.base is not None else [])]
+    bank = bank_bytes(models, operator)
+    layer = sum(sizes[p.path] for p in table if p.stacked) // table.num_layers * dtype.itemsize
+    prepared = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
+    generating = any(objective.split("search").prompts for objective in prepared if "search" in objective.splits())
+    candidate = total * dtype.itemsize if generating else layer
+    tokens = sum(map(_tokens, prepared))
+    seconds = tokens * 2 * total / _flops(dtype)
+    return {
+        "models": f"{len(sources)} of {total / 1e6:,.1f}M parameters, {table.num_layers} layers",
+        "bank": f"{bank / 2**20:,.1f} MiB on each of {block // chunk} devices",
+        "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights, {chunk} at once on a device",
+        "time": f"about {seconds:.2g} s a candidate and device for {tokens:,} tokens, before compilation",
+        "compiles": "once for each kind of program, in the first generation",
+    }
+
+
+def bank_bytes(models: Models, operator: Operator | None) -> int:
+    """The memory of all sources, and of what an operator prepares for each of their elements."""
+    sources = [*models.experts.values(), *([models.base] if models.base is not None else [])]
+    stored = sum(info.nbytes for source in sources for info in source.tensors.values())
+    elements = sum(math.prod(models.table.shape(parameter)) for parameter in models.table)
+    return stored + (operator.field_bytes if operator else 0) * elements * len(models.experts)
+
+
+def layers_and_time(
+    models: PooledModels,
+    space: DataflowSpace,
+    objectives: Sequence[Objective],
+    dtype: np.dtype,
+    *,
+    devices: int,
+    untuned: Sequence[Operator] = (),
+) -> dict[str, str]:
+    """The same for a data-flow search, whose time is that of its longest paths. untuned: what makes untuned merges, of
+    which each has a bank of its own while it is made."""
+    layer, ends = models.sizes
+    stored = [info.nbytes for source in models.experts.values() for info in source.tensors.values()]
+    prepared = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
+    tokens = sum(map(_tokens, prepared))
+    seconds = tokens * 2 * (ends + space.hops * layer) / _flops(dtype)
+    merging = max((bank_bytes(models.one_layout(), operator) for operator in untuned), default=0)
+    beside = f", {merging / 2**20:,.1f} MiB more while an untuned merge is made" if merging else ""
+    pool = ", ".join(f"{name} {depth}" for name, depth in zip(space.pool.names, space.pool.depths, strict=True))
+    return {
+        "models": f"{space.pool.size} layers of {layer / 1e6:,.1f}M parameters ({pool})",
+        "hops": f"2 to {space.hops} layers, chosen from {space.slots} slots; scales: {space.scales}",
+        "bank": f"{sum(stored) / 2**20:,.1f} MiB on each of {devices} devices{beside}",
+        "candidate": f"{layer * dtype.itemsize / 2**20:,.1f} MiB of folded weights, up to "
+        f"{(ends + space.hops * layer) / 1e6:,.1f}M parameters when exported",
+        "time": f"at most {seconds:.2g} s a candidate and device for {tokens:,} tokens, before compilation",
+        "compiles": "once for each kind of program, in the first generation, whatever the lengths of the paths",
+    }
+
+
+def _tokens(objective: PreparedObjective) -> int:
+    """Tokens that one candidate runs over the search split, counting every new token that it may write."""
+    if "search" not in objective.splits():
+        return 0
+    split = objective.split("search")
+    sequences = [tokens for options in (*split.references, *split.prompts) for tokens in options]
+    new = len(split.prompts) * objective.config.max_new_tokens
+    share = min(1.0, (objective.config.sample or len(split)) / len(split))
+    return int(share * (sum(len(tokens.ids) for tokens in sequences) + new))
+
+
+def _flops(dtype: np.dtype) -> float:
+    """Flops a second of one matmul on one device."""
+    x = jnp.ones((_PROBE, _PROBE), dtype)
+    multiply = jax.jit(lambda x: x @ x)
+    jax.block_until_ready(multiply(x))
+    started = time.perf_counter()
+    jax.block_until_ready(multiply(x))
+    return 2 * _PROBE**3 / (time.perf_counter() - started)
