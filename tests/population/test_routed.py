@@ -71,7 +71,7 @@ def scaled_stream(bank: LayerBank, config: DecoderConfig, layers: list[int], sca
     for layer, scale in zip(layers, scales, strict=True):
         weights = layer_of(own, jnp.int32(layer), jnp.float32)
         x, _ = block(weights, config, x * scale, cos, sin, lambda q, k, v: (attend(q, k, v, mask), None))
-    return rms_norm(x, own.whole("norm.weight"), config.norm_eps)
+    return rms_norm(x, own.whole("norm.weight"), config)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
