@@ -60,4 +60,5 @@ if __name__ == "__main__":
     results = []
     for bank in arguments.bank:
         results += measure(bank, arguments.tokens, arguments.operators, arguments.rounds)
-    write("candidate", results)
+    # One bank alone leaves the results of the other where they are.
+    write("candidate" if len(arguments.bank) > 1 else f"candidate_{arguments.bank[0]}", results)

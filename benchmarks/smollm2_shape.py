@@ -41,7 +41,7 @@ CONFIG = {
     "eos_token_id": 2,
 }
 # Of every operator that is measured.
-PARAMETERS = {"weight": 0.6, "density": 0.5, "lambda": 1.0, "normalize": 0.0, "rescale": 1.0, "int8_mask": 0.0}
+PARAMETERS = {"weight": 0.6, "density": 0.5, "lambda": 1.0, "normalize": 0.0, "rescale": 1.0}
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -94,11 +94,12 @@ class Candidate:
         mesh = population_mesh(1)
         groups = Groups.of(table, Granularity())
         experts = len(bank.experts["norm.weight"])
-        grid = {p.name: np.array([PARAMETERS[p.name]]) for p in op.parameters if p.gridded}
+        chosen = {p.name: float(PARAMETERS.get(p.name, p.default or 0.0)) for p in op.parameters}
+        grid = {p.name: np.array([chosen[p.name]]) for p in op.parameters if p.gridded}
         statistics = prepare(op, table, bank, _place(), seed=0, grid=grid)
         count = len(groups.names)
         values = {
-            p.name: jnp.full((1, count, experts) if p.per_source else (1, count), PARAMETERS[p.name], jnp.float32)
+            p.name: jnp.full((1, count, experts) if p.per_source else (1, count), chosen[p.name], jnp.float32)
             for p in op.parameters
         }
         valid = jnp.ones(tokens.shape, bool)
