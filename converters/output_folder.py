@@ -13,12 +13,14 @@ from jaxmerge.errors import InputError, JaxmergeError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def require_absent(folder: Path, *, force: bool) -> None:
-    """Refuse an output that exists, unless it may be replaced. An empty folder counts as absent."""
+def require_absent(folder: Path, *, force: bool | None) -> None:
+    """Refuse an output that exists, unless it may be replaced. An empty folder counts as absent. force: None where the
+    caller replaces nothing."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not force:
-        raise InputError(f"{folder}: exists; name another output or replace it with --force")
+        remedy = "name another output" + (" or replace it with --force" if force is False else "")
+        raise InputError(f"{folder}: exists; {remedy}")
     if not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder as output")
 

@@ -12,17 +12,20 @@ def command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it appears when it is complete.")],
     candidate: Annotated[
         str | None,
-        typer.Option(metavar="G:I", help="Generation and index, as history.jsonl counts them; default: the best."),
+        typer.Option(
+            metavar="G:I", help="Generation and index in the search, or STAGE:G:I of history.jsonl; default: the best."
+        ),
     ] = None,
 ) -> None:
     """Export a candidate of a run as a Hugging Face folder."""
     from jaxmerge.errors import InputError
     from jaxmerge.search.run import Run
 
-    place = None
+    place: tuple[int, int] | tuple[str, int, int] | None = None
     if candidate is not None:
-        match = re.fullmatch(r"(\d+):(\d+)", candidate)
+        match = re.fullmatch(r"(?:([\w-]+):)?(\d+):(\d+)", candidate)
         if match is None:
-            raise InputError(f"--candidate {candidate}: write generation:index, such as 12:3")
-        place = (int(match[1]), int(match[2]))
+            raise InputError(f"--candidate {candidate}: write generation:index, such as 12:3, or random_search:12:3")
+        stage, generation, index = match[1], int(match[2]), int(match[3])
+        place = (generation, index) if stage is None else (stage, generation, index)
     typer.echo(Run(run).export(out, place))

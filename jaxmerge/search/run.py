@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
+from jaxmerge.search.baselines import stages_of
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Build, Engine
 from jaxmerge.search.folder import RunFolder
@@ -70,17 +71,17 @@ class Run:
         best: dict[str, Any] = Document.read_all(RunFolder(self.folder).best)[-1].data
         return best
 
-    def export(self, path: str | Path, candidate: tuple[int, int] | None = None) -> Path:
+    def export(self, path: str | Path, candidate: tuple[int, int] | tuple[str, int, int] | None = None) -> Path:
         """Write a candidate as an HF folder and give back its path.
 
-        candidate: generation and index in the main search; None: the best. Raises InputError where there is none, or
-        where the models have changed since the run.
+        candidate: generation and index in the main search, or before them a stage of the history; None: the best.
+        Raises InputError where there is none, or where the models have changed since the run.
         """
         from jaxmerge.converters.output_folder import require_absent
         from jaxmerge.search.resolved import on_any_mesh, require_same_models
 
         out = Path(path)
-        require_absent(out, force=False)
+        require_absent(out, force=None)
         stage, generation, index = self._place(candidate)
         generations = self.history.stage(stage)
         if not 0 <= generation < len(generations):
@@ -93,7 +94,12 @@ class Run:
         engine.export(found.genomes[index], out)
         return out
 
-    def _place(self, candidate: tuple[int, int] | None) -> tuple[str, int, int]:
+    def _place(self, candidate: tuple[int, int] | tuple[str, int, int] | None) -> tuple[str, int, int]:
+        if candidate is not None and len(candidate) == 3:
+            if candidate[0] not in stages_of(self.config):
+                known = ", ".join(stages_of(self.config))
+                raise InputError(f"{self.folder}: has no candidates of '{candidate[0]}' to export; name one of {known}")
+            return candidate
         if candidate is not None:
             return self.config.stage, *candidate
         best = self.summary["best"]

@@ -310,3 +310,14 @@ def test_a_dry_run_reads_no_weights_and_writes_nothing(config: Path) -> None:
     assert lines["space"] == "task_arithmetic, 4 dimensions"
     assert lines["search"] == "CMA_ES, population 8, 2 generations, 16 candidates"
     assert "uniform" in lines["baselines"] and lines["memory"] == "none"
+
+
+def test_candidates_of_the_random_search_can_be_exported(whole: Path, tmp_path: Path) -> None:
+    run = Run(whole, FakeEngine)
+    run.export(tmp_path / "out", ("random_search", 1, 2))
+    written = json.loads((tmp_path / "out" / "config.json").read_text())["parameters"]["weight"]
+    np.testing.assert_allclose(written, run.history.stage("random_search")[1].genomes[2], rtol=1e-6)
+    with pytest.raises(InputError, match="no candidates of 'elsewhere'"):
+        run.export(tmp_path / "other", ("elsewhere", 0, 0))
+    with pytest.raises(InputError, match=r"out: exists; name another output$"):
+        run.export(tmp_path / "out")
