@@ -57,8 +57,6 @@ if __name__ == "__main__":
     parser.add_argument("--operators", nargs="+", default=["task_arithmetic", "ties", "dare_ties"])
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    results = []
     for bank in arguments.bank:
-        results += measure(bank, arguments.tokens, arguments.operators, arguments.rounds)
-    # One bank alone leaves the results of the other where they are.
-    write("candidate" if len(arguments.bank) > 1 else f"candidate_{arguments.bank[0]}", results)
+        results = measure(bank, arguments.tokens, arguments.operators, arguments.rounds)
+        write(f"candidate_{bank}_{'_'.join(map(str, arguments.tokens))}", results)

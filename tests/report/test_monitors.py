@@ -52,7 +52,6 @@ def _search(folder, overrides=()):
 
 
 def test_tensorboard_gets_each_generation(tmp_path):
-    pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event
 
     run = _search(tmp_path)
