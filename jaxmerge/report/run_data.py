@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
-from jaxmerge.search.config import RANDOM_SEARCH
+from jaxmerge.search.config import RANDOM_SEARCH, start_of
 from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.history import Generation, History
 
@@ -36,7 +36,8 @@ class Hop:
 class RunData:
     """folder: the run. summary: None while the run goes on.
     path: the hops of a data flow, pool: layers of its models by name; empty for other recipes.
-    history: the generations that are complete, in the order they were written.
+    history: the generations that are complete, in the order they were written; without the candidate that the search
+    set out from, which stands in first where it was scored.
     config_text, recipe_text: config.yaml and best.yaml as written; "" where there is no best recipe yet."""
 
     folder: Path
@@ -48,12 +49,13 @@ class RunData:
     path: tuple[Hop, ...]
     pool: dict[str, int]
     recipe_text: str
+    first: tuple[Generation, ...] = ()
 
     @property
     def best(self) -> np.ndarray | None:
         """The winner's genome, None while there is none."""
         place = (self.summary or {}).get("best") or {}
-        for generation in self.history:
+        for generation in (*self.first, *self.history):
             if (generation.stage, generation.number) == (place.get("stage"), place.get("generation")):
                 return generation.genomes[place["index"]]
         return None
@@ -70,13 +72,15 @@ def read_run(folder: Path) -> RunData:
     whole = isinstance(config.get("models"), dict) and isinstance(config.get("space"), dict)
     if not whole or not isinstance(population, int):
         raise InputError(f"{files.config}: is not the config of a run; name the OUT of jaxmerge evolve")
+    history = History.read(files.history, population, files.populations())
     recipe_text = _text(files.best) if files.best.exists() else ""
     recipe = _yaml(files.best, recipe_text)
     return RunData(
         folder=folder,
         config=config,
         config_text=config_text,
-        history=_own(History.read(files.history, population, files.populations()), config, files.whole is not None),
+        history=_own(history, config, files.whole is not None),
+        first=tuple(history.stage(start_of(_stage(config)))),
         summary=files.read_summary(),
         recipe=recipe_table(recipe),
         path=data_flow(recipe, config),
@@ -87,12 +91,13 @@ def read_run(folder: Path) -> RunData:
 
 def _own(history: History, config: Mapping[str, Any], is_stage: bool) -> tuple[Generation, ...]:
     """The generations of a run and of the stages before it; a stage shares its file with those after it."""
-    stages = {
-        *(config.get("earlier") or ()),
-        config.get("name") or config["space"].get("kind", "parameter"),
-    }
+    stages = {*(config.get("earlier") or ()), _stage(config)}
     stages |= set() if is_stage else {RANDOM_SEARCH}
     return tuple(generation for generation in history.generations if generation.stage in stages)
+
+
+def _stage(config: Mapping[str, Any]) -> str:
+    return str(config.get("name") or config["space"].get("kind", "parameter"))
 
 
 def recipe_table(recipe: Mapping[str, Any]) -> RecipeTable | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jaxmerge.errors import InputError, unknown
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import OPERATORS, operator
-from jaxmerge.search.config import BASE, RANDOM_SEARCH, UNIFORM, EvolveConfig, warm_start_of
+from jaxmerge.search.config import BASE, RANDOM_SEARCH, UNIFORM, EvolveConfig, start_of, warm_start_of
 
 DEFAULT = (UNIFORM, "task_arithmetic", "ties", "dare_ties", RANDOM_SEARCH)
 
@@ -73,7 +73,7 @@ def has_random_search(config: EvolveConfig) -> bool:
 def stages_of(config: EvolveConfig) -> tuple[str, ...]:
     """What the history holds of this run alone."""
     control = [RANDOM_SEARCH] if has_random_search(config) else []
-    return (warm_start_of(config.stage), config.stage, *control)
+    return (warm_start_of(config.stage), start_of(config.stage), config.stage, *control)
 
 
 def _known(name: str) -> Operator:

@@ -199,6 +199,11 @@ def warm_start_of(search: str) -> str:
     return f"{search}_warm_start"
 
 
+def start_of(search: str) -> str:
+    """What the history calls the candidate that a search sets out from, see `opening`."""
+    return f"{search}_start"
+
+
 # The name of a stage is also that of a folder.
 StageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
@@ -277,7 +282,9 @@ class EvolveConfig(Strict):
         for place, name in enumerate(names):
             if name in names[:place]:
                 raise misfit(f"two are named '{name}'; give each its own name", "stages")
-            if name in {*self.parents, BASE, UNIFORM, RANDOM_SEARCH, *OPERATORS} or name.endswith(warm_start_of("")):
+            if name in {*self.parents, BASE, UNIFORM, RANDOM_SEARCH, *OPERATORS} or name.endswith(
+                (warm_start_of(""), start_of(""))
+            ):
                 key = "stages" if self.stages else "name"
                 raise misfit(f"'{name}' is also the name of a model or a baseline; name it otherwise", key)
         return self

@@ -33,6 +33,7 @@ from jaxmerge.search.history import Generation, History
 from jaxmerge.search.lock import locked
 from jaxmerge.search.loop import Limit, Stage, search
 from jaxmerge.search.measurements import Measurements, context_of
+from jaxmerge.search.opening import opening
 from jaxmerge.search.progress import Progress, Report
 from jaxmerge.search.publish import Publish
 from jaxmerge.search.run import Run, engine_of
@@ -233,9 +234,10 @@ class _Evolution:
         if self.config.search.warm_start is not None:
             snapshots = Snapshots(self.folder.snapshots, warm_start_of(self.config.stage))
             start, origin = descend(self.config, self.engine, history, start, origin, snapshots, self.progress)
+        first = opening(self.config, self.engine, history, start)
         found = self._search(history, start)
         control = self._random_search(history)
-        self._verdict(history, measurements, merges, found, control, origin)
+        self._verdict(history, measurements, merges, first, found, control, origin)
 
     def _is_done(self, history: History) -> bool:
         """Whether the outputs are those of this history and the search has reached its end."""
@@ -335,6 +337,7 @@ class _Evolution:
         history: History,
         measurements: Measurements,
         merges: Sequence[Untuned],
+        first: Sequence[Generation],
         found: Sequence[Generation],
         control: Sequence[Generation],
         origin: str,
@@ -345,10 +348,10 @@ class _Evolution:
         split = "validation" if "validation" in self.engine.splits else whole
         self.progress(Progress("validation", 0, None))
         fronts = fronts_of(self.config, self.engine, self.algorithm)
-        front = fronts.of(found, measurements) if fronts else []
+        front = fronts.of([*first, *found], measurements) if fronts else []
         rivals = fronts.of(control, measurements) if fronts else best_places(control)
         pick = fronts.choose if fronts else choose_finalist
-        finalists = front or best_places(found)
+        finalists = front or best_places([*first, *found])
         best = pick(finalists, measurements, split)
         rival = pick(rivals, measurements, split) if rivals else None
         if "test" in self.engine.splits:

@@ -12,7 +12,7 @@ from typing import Any
 from jaxmerge.converters.output_folder import full_disk_named
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError, JaxmergeError
-from jaxmerge.search.config import RANDOM_SEARCH, warm_start_of
+from jaxmerge.search.config import RANDOM_SEARCH, start_of, warm_start_of
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class RunFolder:
             if file.is_file():
                 config = Document.read(file).data
                 stage = config.get("name") or config["space"].get("kind", "parameter")
-                found |= {stage: config["search"]["population"], warm_start_of(stage): 1}
+                found |= {stage: config["search"]["population"], warm_start_of(stage): 1, start_of(stage): 1}
                 if file.parent == whole:
                     found[RANDOM_SEARCH] = config["search"]["population"]
         return found

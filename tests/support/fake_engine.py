@@ -19,6 +19,7 @@ from jaxmerge.search.evolve import evolve
 from jaxmerge.search.result import Result
 
 DIMENSION, EXAMPLES = 4, 40
+BEST = np.array([0.2, 0.9, 0.4, 0.7], np.float32)
 CONFIG = """\
 models: {one: one, two: two}
 base: base
@@ -113,7 +114,7 @@ class FakeEngine:
     def _examples(self, genome: np.ndarray, split: str) -> np.ndarray:
         seed = {"search": 0, "validation": 1, "test": 2}[split]
         thresholds = np.random.default_rng(seed).uniform(0, 1.2, EXAMPLES)
-        distance = np.abs(genome - np.array([0.2, 0.9, 0.4, 0.7], np.float32)).sum()
+        distance = np.abs(genome - BEST).sum()
         return (distance < thresholds).astype(np.float32)
 
     def _tried(self, genome: np.ndarray, split: str) -> Result:

@@ -225,7 +225,11 @@ def test_an_extended_run_is_that_of_one_go_and_that_of_two_devices(tmp_path: Pat
         run = evolve(path, tmp_path / out, overrides=[f"search.generations={generations}"])
     assert history(tmp_path / "one") == history(tmp_path / "two")
     assert (tmp_path / "one" / "best.yaml").read_text() == (tmp_path / "two" / "best.yaml").read_text()
-    assert {row["stage"] for row in history(tmp_path / "one")} == {"dataflow", "random_search"}
+    assert {row["stage"] for row in history(tmp_path / "one")} == {"dataflow_start", "dataflow", "random_search"}
+    # The input model is among the candidates.
+    (opening,) = [row for row in history(tmp_path / "one") if row["stage"] == "dataflow_start"]
+    own = run.summary["baselines"]["a"]["search_score"]
+    assert opening["score"] == pytest.approx(own, abs=1e-5)
     assert list(run.summary["baselines"]) == ["a", "b", "random_search"] and run.summary["start"] == "a"
     assert run.best["jaxmerge"]["path"][0] == "a.0" and run.best["jaxmerge"]["path"][-1] == "a.2"
     sharing = run.best["jaxmerge"]["sharing"]
@@ -260,7 +264,7 @@ def test_what_a_parameter_stage_finds_is_a_part_of_the_pool(tmp_path: Path) -> N
     first = tensors(tmp_path / "run" / "stages" / "parameter" / "model")
     last = tensors(tmp_path / "run" / "model")
     np.testing.assert_array_equal(last["model.embed_tokens.weight"], first["model.embed_tokens.weight"])
-    assert {row["stage"] for row in history(tmp_path / "run")} == {"parameter", "dataflow"}
+    assert {row["stage"] for row in history(tmp_path / "run")} == {"parameter", "dataflow_start", "dataflow"}
 
 
 @pytest.mark.parametrize(

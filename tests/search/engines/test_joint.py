@@ -210,7 +210,8 @@ def test_an_extended_run_is_that_of_one_go_on_two_devices(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "both" / "summary.json").read_text())["devices"].startswith("2 x")
     assert (tmp_path / "both" / "best.yaml").read_text() == (tmp_path / "run" / "best.yaml").read_text()
 
-    assert run.summary["start"] == "uniform" and {row["stage"] for row in history(tmp_path / "run")} == {"joint"}
+    assert run.summary["start"] == "uniform"
+    assert {row["stage"] for row in history(tmp_path / "run")} == {"joint_start", "joint"}
     assert {"path", "scales", "pool", "parameters", "scores"} <= run.best["jaxmerge"].keys()
     merge(tmp_path / "run" / "best.yaml", tmp_path / "again")
     again, model = tensors(tmp_path / "again"), tensors(tmp_path / "run" / "model")
