@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxmerge.converters.reference import Location
 from jaxmerge.converters.safetensors_header import REMEDY, TensorInfo, read_header, unique_keys
 from jaxmerge.errors import CheckpointError, InputError
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
 FLAX_MARKER = "jaxmerge.json"
 
 
@@ -42,6 +44,10 @@ class Checkpoint:
             return cls(folder, config, read_header(single))
         raise CheckpointError(_nothing_to_read(folder))
 
+    @property
+    def location(self) -> Location:
+        return Location(self.folder)
+
     def info(self, name: str) -> TensorInfo:
         try:
             return self.tensors[name]
@@ -52,18 +58,25 @@ class Checkpoint:
 
     def read(self, name: str) -> np.ndarray:
         """A whole tensor in its own dtype (bfloat16 is `ml_dtypes.bfloat16`), as an array of its own."""
-        info = self.info(name)
-        return _read_bytes(name, info, info.offset, info.nbytes).view(info.dtype).reshape(info.shape)
+        return read_tensor(name, self.info(name))
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of the first axis; only their bytes are read."""
-        info = self.info(name)
-        rows = info.shape[0]
-        start, stop, _ = slice(start, stop).indices(rows)
-        stop = max(start, stop)
-        row = info.nbytes // rows if rows else 0
-        data = _read_bytes(name, info, info.offset + start * row, (stop - start) * row)
-        return data.view(info.dtype).reshape(stop - start, *info.shape[1:])
+        return read_tensor_rows(name, self.info(name), start, stop)
+
+
+def read_tensor(name: str, info: TensorInfo) -> np.ndarray:
+    """name: what an error calls it."""
+    return _read_bytes(name, info, info.offset, info.nbytes).view(info.dtype).reshape(info.shape)
+
+
+def read_tensor_rows(name: str, info: TensorInfo, start: int, stop: int) -> np.ndarray:
+    rows = info.shape[0]
+    start, stop, _ = slice(start, stop).indices(rows)
+    stop = max(start, stop)
+    row = info.nbytes // rows if rows else 0
+    data = _read_bytes(name, info, info.offset + start * row, (stop - start) * row)
+    return data.view(info.dtype).reshape(stop - start, *info.shape[1:])
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -72,6 +85,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         what = "is a file, a checkpoint is a folder" if folder.exists() else "no such folder"
         raise InputError(f"{folder}: {what}; name a folder with config.json and safetensors")
     file = folder / CONFIG
+    if not file.is_file() and (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(f"{folder}: is a LoRA, no model; name it behind the model it is for: MODEL+{folder}")
     if not file.is_file():
         raise CheckpointError(f"{folder}: has no config.json; name a folder that transformers can load")
     config = read_json(file)

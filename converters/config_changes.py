@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxmerge.converters.checkpoint import CONFIG, read_config
+
 
 def changed_config(
     config: dict[str, Any],
@@ -41,6 +43,12 @@ def changed_config(
             if key in config:
                 changed[key] = np.dtype(dtype).name
     return changed
+
+
+def settle_config(config: dict[str, Any], folder: Path) -> None:
+    """Write config.json, unless the folder has it so already: a copy keeps its bytes."""
+    if read_config(folder) != config:
+        write_config(config, folder / CONFIG)
 
 
 def write_config(config: dict[str, Any], file: Path) -> None:

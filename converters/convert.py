@@ -6,6 +6,7 @@ from jaxmerge.converters import flax_folder, hf
 from jaxmerge.converters.flax_folder import FlaxFolder
 from jaxmerge.converters.model import layout_of, open_model
 from jaxmerge.converters.output_folder import require_absent
+from jaxmerge.converters.reference import resolve
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, parse_size
 from jaxmerge.errors import InputError
 
@@ -17,19 +18,20 @@ def convert(
     force: bool = False,
     max_shard_size: int | str = DEFAULT_SHARD_SIZE,
 ) -> str:
-    """Convert the model in `src` to `dst` and return what `dst` is: "flax" or "huggingface".
+    """Convert the model `src` to the folder `dst` and return what that is: "flax" or "huggingface".
 
-    The direction follows from `src`: a Flax folder has jaxmerge.json. Every tensor keeps its dtype and bits, the other
-    files travel along. One parameter after another is read and written: host memory holds two or three times the
-    largest stacked array (Orbax keeps what it encodes) and not the model, and no accelerator is used.
+    src: a folder or hub id, also with a LoRA; what it is decides the direction: a Flax folder has jaxmerge.json.
+    Every tensor keeps its dtype and bits (a LoRA is added first), the other files travel along. One parameter after
+    another is read and written: host memory holds two or three times the largest stacked array (Orbax keeps what it
+    encodes) and not the model, and no accelerator is used.
     Raises InputError where `dst` exists and not `force`, or the disk is full; CheckpointError where `src` is unsound.
     """
-    src, dst = Path(src), Path(dst)
-    if src.absolute() == dst.absolute():
+    dst = Path(dst)
+    if Path(src).absolute() == dst.absolute():
         raise InputError(f"{dst}: is the source itself; name another output")
     require_absent(dst, force=force)
     parse_size(max_shard_size)
-    source = open_model(src)
+    source = open_model(resolve(str(src), relative_to=[Path()]))
     _, table = layout_of(source)
     if isinstance(source, FlaxFolder):
         params = flax_folder.lazy_params(source, table)

@@ -19,6 +19,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxmerge.architectures.table import Parameter, Table
 from jaxmerge.converters.checkpoint import FLAX_MARKER, read_config, read_json
 from jaxmerge.converters.companions import ModelFolder, copy_companions
+from jaxmerge.converters.config_changes import settle_config
 from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.fit import FLOATS
 from jaxmerge.converters.hf import Params, Place
@@ -65,6 +66,7 @@ def save(params: AnyParams, folder: Path, *, like: ModelFolder, force: bool = Fa
     with output_folder(folder, force=force) as part:
         orbax_store.save(params, part / PARAMS)
         copy_companions(like.folder, part)
+        settle_config(like.config, part)
         dtypes = sorted({np.dtype(array.dtype).name for array in params.values()})
         marker = {"format": "flax", "version": VERSION, "dtype": dtypes[0] if len(dtypes) == 1 else dtypes}
         (part / FLAX_MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")

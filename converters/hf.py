@@ -12,9 +12,9 @@ from jax import Array, lax
 from jax.sharding import Sharding
 
 from jaxmerge.architectures.table import Parameter, Table
-from jaxmerge.converters.checkpoint import CONFIG, Checkpoint
+from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.companions import ModelFolder, copy_companions
-from jaxmerge.converters.config_changes import changed_config, write_config
+from jaxmerge.converters.config_changes import changed_config, settle_config
 from jaxmerge.converters.finite import is_finite, require_finite
 from jaxmerge.converters.fit import EMBEDDING, HEAD, require_fit
 from jaxmerge.converters.lazy import AnyParams, LazyArray
@@ -145,8 +145,7 @@ def save_params(
                 for name, tensor in zip(parameter.names(table.num_layers), _layers_of(parameter, array), strict=True):
                     writer.write(name, _cast(name, tensor, target))
         copy_companions(like.folder, part)
-        if config != like.config:
-            write_config(config, part / CONFIG)
+        settle_config(config, part)
 
 
 def _read_block(checkpoint: Checkpoint, name: str, bounds: Bounds, dtype: np.dtype) -> np.ndarray:

@@ -9,9 +9,11 @@ from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.architectures.table import Table
 from jaxmerge.converters import flax_folder, hf
+from jaxmerge.converters.adapted import open_checkpoint
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.flax_folder import FlaxFolder
 from jaxmerge.converters.hf import Params, Place
+from jaxmerge.converters.reference import Location
 from jaxmerge.errors import InputError
 
 
@@ -26,11 +28,13 @@ class LoadedModel:
     params: Params = field(repr=False)
 
 
-def open_model(folder: str | Path) -> Checkpoint | FlaxFolder:
-    """Headers and config only. InputError or CheckpointError as of `Checkpoint.open` and
-    `FlaxFolder.open`."""
-    folder = Path(folder)
-    return FlaxFolder.open(folder) if flax_folder.is_flax_folder(folder) else Checkpoint.open(folder)
+def open_model(place: str | Path | Location) -> Checkpoint | FlaxFolder:
+    """Headers and config only. InputError or CheckpointError as of `open_checkpoint` and `FlaxFolder.open`."""
+    location = place if isinstance(place, Location) else Location(Path(place))
+    # A LoRA names tensors as a Hugging Face folder does.
+    if location.adapter is None and flax_folder.is_flax_folder(location.folder):
+        return FlaxFolder.open(location.folder)
+    return open_checkpoint(location)
 
 
 def layout_of(source: Checkpoint | FlaxFolder) -> tuple[DecoderConfig, Table]:
@@ -43,9 +47,11 @@ def layout_of(source: Checkpoint | FlaxFolder) -> tuple[DecoderConfig, Table]:
     return config, architecture.table(config)
 
 
-def load_model(folder: str | Path, dtype: np.dtype | None = None, place: Place | None = None) -> LoadedModel:
-    """Load a folder of a known architecture; `dtype` and `place` as of `hf.load_params`."""
-    source = open_model(folder)
+def load_model(
+    location: str | Path | Location, dtype: np.dtype | None = None, place: Place | None = None
+) -> LoadedModel:
+    """Load a model of a known architecture; `dtype` and `place` as of `hf.load_params`."""
+    source = open_model(location)
     config, table = layout_of(source)
     if isinstance(source, FlaxFolder):
         params = flax_folder.load(source, table, dtype, place)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmerge.converters.reference import Location
 from jaxmerge.documents import Document
 from jaxmerge.merging.card import Parent
 from jaxmerge.report import kinship
@@ -53,14 +54,16 @@ class _Publisher:
     def __init__(self) -> None:
         self.monitors = Monitors()
 
-    def started(self, folder: Path, config: EvolveConfig, folders: Mapping[str, Path]) -> None:
-        kinship.record(folder, folders)
+    def started(self, folder: Path, config: EvolveConfig, locations: Mapping[str, Location]) -> None:
+        kinship.record(folder, locations)
         self.monitors.start(folder, config)
 
-    def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
+    def card(
+        self, config: EvolveConfig, locations: Mapping[str, Location], summary: Mapping[str, Any], recipe: str
+    ) -> str:
         references = {name: config.models[name] for name in config.parents}
         references |= {BASE: config.base} if config.base is not None else {}
-        parents = [Parent.of(name, ref, folders[name]) for name, ref in references.items()]
+        parents = [Parent.of(name, ref, locations[name]) for name, ref in references.items()]
         title = f"{config.space.title} of {', '.join(config.parents)}, evolved"
         return model_card(
             title,

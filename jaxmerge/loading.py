@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 def load(ref: str | Path, dtype: Any = None) -> "CausalLM":
     """Load a model as a flax.nnx module: `model(tokens)` gives logits, `model.generate(...)` text.
 
-    ref: a Hugging Face or Flax folder, or a hub id with optional `@revision`.
+    ref: a Hugging Face or Flax folder, or a hub id with optional `@revision`; `model+lora` with a LoRA applied.
     dtype: of the parameters and of the forward pass. None keeps the parameters as they are stored and computes in
     bfloat16 on an accelerator, in float32 on a CPU.
     Raises InputError for a ref that is nowhere or of an unknown architecture, CheckpointError for a broken checkpoint.
@@ -23,13 +23,13 @@ def load(ref: str | Path, dtype: Any = None) -> "CausalLM":
     from jaxmerge.runtime.dtype import compute_dtype
     from jaxmerge.tokens.tokenizer import declared_eos_ids
 
-    folder = resolve(str(ref), relative_to=[Path()])
+    location = resolve(str(ref), relative_to=[Path()])
     stored = None if dtype is None else jnp.dtype(dtype)
-    model = load_model(folder, stored)
+    model = load_model(location, stored)
     return CausalLM(
         model.params,
         model.config,
-        folder=folder,
-        eos_ids=tuple(sorted(declared_eos_ids(folder))),
+        folder=location.folder,
+        eos_ids=tuple(sorted(declared_eos_ids(location.folder))),
         dtype=stored or compute_dtype("auto"),
     )

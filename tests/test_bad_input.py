@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from damage import DAMAGES, MISFITS, NORM, change_json, change_tensors, change_yaml, sized
+from lora_folder import product, write_lora
 from safetensors.numpy import load_file
 from tiny_world import write_world
 
@@ -123,7 +124,8 @@ def require_one_line(error: str) -> None:
         ("evolve", ("runtime", "mesh"), {"pop": 1, "model": 2}, "not available yet"),
         ("evolve", ("objectives", 0, "kind"), "caption", "kind 'caption' (images) is not available yet"),
         ("evaluate", ("objectives", 0, "kind"), "lm_eval", "kind 'lm_eval' is not available yet"),
-        ("merge", ("models", 0, "model"), "models/a+models/lora", "LoRA references are not supported yet"),
+        ("merge", ("models", 0, "model"), "models/a+models/lora", "models/a+models/lora: no such folder"),
+        ("evolve", ("models", "a"), "models/a+models/b+models/c", "names more than one LoRA"),
     ],
 )
 def test_an_unknown_key_or_name(
@@ -367,6 +369,18 @@ def test_a_warning_is_one_line_of_the_real_command(world: Path) -> None:
     assert done.returncode == 0 and not (world / "out").exists()
     assert done.stderr.startswith("jaxmerge: warning: copy: 8 of 8 examples of the test data")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_a_lora_that_cannot_be_read(command: str, world: Path, refused: Refused) -> None:
+    lora = write_lora(world / "lora", product("model.norm", (16, 16)), base_model_name_or_path="b")
+    ref = "models/b+lora"
+    change_yaml(world / "recipe.yaml", "models", 1, "model", value=ref)
+    change_yaml(world / "evolve.yaml", "models", "b", value=ref)
+    words = [ref if word == "models/b" else word for word in COMMANDS[command]]
+    assert "'base_model.model.model.norm.lora_A.weight' is for a tensor" in refused(*words, code=CHECKPOINT)
+    change_json(lora / "adapter_config.json", use_dora=True)
+    assert "adapter_config.json: use_dora is set: it is a DoRA" in refused(*words, code=CHECKPOINT)
 
 
 # Outputs.

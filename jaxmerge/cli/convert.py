@@ -9,7 +9,7 @@ import typer
 
 def command(
     src: Annotated[
-        Path, typer.Argument(metavar="SRC", help="The folder to convert; what it is decides the direction.")
+        str, typer.Argument(metavar="SRC", help="The model to convert; what it is decides the direction.")
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace DST where it exists.")] = False,

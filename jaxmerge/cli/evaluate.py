@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="An HF or Flax folder, or a hub id.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An HF or Flax folder, or a hub id; model+lora.")],
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Its objectives are used.")],
     split: Annotated[str, typer.Option(help="search, validation or test.")] = "test",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,

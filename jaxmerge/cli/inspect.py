@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 
 def command(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders or hub ids (org/name@revision).")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders or hub ids (org/name@revision); model+lora.")
+    ],
     base: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="The model they were tuned from: adds deltas and kinship."),
@@ -39,6 +41,8 @@ def _show(result: dict[str, Any], console: "Console") -> None:
     names = [short[entry["model"]] + (" (base)" if entry is result["base"] else "") for entry in everything]
     table = Table("", *names, title="Models")
     for label, value in FACTS.items():
+        if label == "LoRA" and not any(entry["lora"] for entry in everything):
+            continue
         table.add_row(label, *(value(entry) for entry in everything))
     console.print(table)
     if result["deltas"]:
@@ -52,6 +56,7 @@ def _show(result: dict[str, Any], console: "Console") -> None:
 
 
 FACTS: dict[str, Any] = {
+    "LoRA": lambda m: f"rank {m['lora']['rank']}, {m['lora']['tensors']} tensors" if m["lora"] else "no",
     "architecture": lambda m: str(m["architecture"] or m["model_type"]),
     "can be evolved": lambda m: "yes" if m["evolvable"] else "no, merged only",
     "parameters": lambda m: f"{m['parameters']:,}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxmerge
+from jaxmerge.converters.reference import Location
 from jaxmerge.documents import write_documents
 from jaxmerge.recipe.plan import Plan
 
@@ -23,17 +24,36 @@ class Parent:
 
     model: its hub id, perhaps with `@revision`, or its folder's name where it is local.
     name: what the run calls it, "" where it has no name of its own.
-    license: the identifier its own card states, None where it states none."""
+    license: the identifier its own card states, None where it states none.
+    lora: a LoRA that is applied to it, which is a parent too."""
 
     name: str
     model: str
     license: str | None = None
+    lora: "Parent | None" = None
 
     @classmethod
-    def of(cls, name: str, reference: str, folder: Path) -> "Parent":
-        """reference: as a recipe or a config names it. folder: its files."""
-        # A path says nothing to others, and too much.
-        return cls(name, Path(reference).name if Path(reference).is_absolute() else reference, stated_license(folder))
+    def of(cls, name: str, reference: str, location: Location) -> "Parent":
+        """reference: as a recipe or a config names it."""
+        if location.adapter is None:
+            return cls(name, _shown(reference), stated_license(location.folder))
+        model, _, lora = reference.rpartition("+")
+        adapter = cls("", _shown(lora), stated_license(location.adapter))
+        return cls(name, _shown(model), stated_license(location.folder), adapter)
+
+    @property
+    def models(self) -> tuple["Parent", ...]:
+        """What the hub knows by ids of their own."""
+        return (self,) if self.lora is None else (self, self.lora)
+
+    def __str__(self) -> str:
+        lora = "" if self.lora is None else f", with the LoRA {self.lora}"
+        return f"`{self.model}`, license: {self.license or 'not known here, see its own card'}{lora}"
+
+
+def _shown(reference: str) -> str:
+    # A path says nothing to others, and too much.
+    return Path(reference).name if Path(reference).is_absolute() else reference
 
 
 def stated_license(folder: Path) -> str | None:
@@ -60,11 +80,12 @@ def front_matter(parents: Sequence[Parent]) -> str:
     """What the Hugging Face hub reads."""
     from ruamel.yaml import YAML
 
-    licenses = {p.license for p in parents}
+    models = [model for parent in parents for model in parent.models]
+    licenses = {model.license for model in models}
     matter: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": list(dict.fromkeys(p.model.partition("@")[0] for p in parents)),
+        "base_model": list(dict.fromkeys(model.model.partition("@")[0] for model in models)),
         "base_model_relation": "merge",
         "tags": ["merge", "jaxmerge"],
     }
@@ -80,11 +101,7 @@ def front_matter(parents: Sequence[Parent]) -> str:
 
 def parents_section(parents: Sequence[Parent]) -> str:
     """The models that went in, each with its license."""
-    lines = (
-        f"- {line(p.name) + ': ' if p.name else ''}`{p.model}`, "
-        f"license: {p.license or 'not known here, see its own card'}"
-        for p in parents
-    )
+    lines = (f"- {line(parent.name) + ': ' if parent.name else ''}{parent}" for parent in parents)
     return "## Parents\n\n" + "\n".join(lines)
 
 
@@ -121,13 +138,13 @@ def recipe_text(plans: Sequence[Plan]) -> str:
 def model_card(plans: Sequence[Plan], recipe: str) -> str:
     """The card of a single merge, and of the last of several."""
     named = {plan.recipe.name for plan in plans[:-1]}
-    folders = {
-        reference: model.folder
+    locations = {
+        reference: model.location
         for plan in plans
         for reference, model in zip(plan.references, plan.models, strict=True)
         if reference not in named
     }
-    parents = [Parent.of("", reference, folder) for reference, folder in folders.items()]
+    parents = [Parent.of("", reference, location) for reference, location in locations.items()]
     plan = plans[-1]
     made = f"Made by jaxmerge {jaxmerge.__version__} with seed {plan.seed}."
     title = f"# A merge by {plan.operator.name}"

@@ -1,10 +1,12 @@
 """`jaxmerge.export`: a loaded (and perhaps trained) model back to a Hugging Face folder."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.converters.hf import save_params
 from jaxmerge.converters.model import layout_of, open_model
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE
@@ -36,13 +38,14 @@ def export(
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"export: dtype '{dtype}' is none of {', '.join(DTYPES)}")
     original = open_model(source)
-    config, table = layout_of(original)
-    if config != model.config:
+    config, _ = layout_of(original)
+    # A LoRA may have parted embedding and head.
+    if replace(config, tie_embeddings=model.config.tie_embeddings) != model.config:
         raise InputError(f"export: {source} has another architecture than the model; give like=FOLDER of the same")
     target: np.dtype | None = DTYPES[dtype] if dtype is not None else None
     save_params(
         model.weights.params,
-        table,
+        architecture_of(original.config).table(model.config),
         Path(out),
         like=original,
         dtype=target,

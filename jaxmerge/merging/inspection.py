@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmerge.architectures.registry import ARCHITECTURES
+from jaxmerge.converters.adapted import Adapted, open_checkpoint
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.reference import resolve
 from jaxmerge.errors import InputError
@@ -46,8 +47,8 @@ def inspect(
     """
     if not models:
         raise InputError("no models to inspect; name at least one folder or hub id")
-    opened = [Checkpoint.open(resolve(ref, relative_to=[Path.cwd()])) for ref in models]
-    base_opened = Checkpoint.open(resolve(base, relative_to=[Path.cwd()])) if base is not None else None
+    opened = [open_checkpoint(resolve(ref, relative_to=[Path.cwd()])) for ref in models]
+    base_opened = open_checkpoint(resolve(base, relative_to=[Path.cwd()])) if base is not None else None
     everything = ([(base, base_opened)] if base is not None and base_opened else []) + list(
         zip(models, opened, strict=True)
     )
@@ -86,7 +87,8 @@ def _describe(ref: str, checkpoint: Checkpoint) -> dict[str, Any]:
     layers = {group for group in map(group_of, tensors) if group.startswith("layer ")}
     return {
         "model": ref,
-        "folder": str(checkpoint.folder),
+        "folder": str(checkpoint.location),
+        "lora": _lora(checkpoint),
         "architecture": next(iter(config.get("architectures") or []), None),
         "model_type": config.get("model_type"),
         "evolvable": config.get("model_type") in ARCHITECTURES,
@@ -102,6 +104,15 @@ def _describe(ref: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "vocabulary": text.get("vocab_size"),
         "tied": not any(name.endswith(("lm_head.weight", "embed_out.weight")) for name in tensors),
     }
+
+
+def _lora(checkpoint: Checkpoint) -> dict[str, int] | None:
+    """The largest rank of a LoRA on a model, and how many tensors it changes."""
+    if not isinstance(checkpoint, Adapted):
+        return None
+    ranks = [product.a.info.shape[0] for product in checkpoint.products.values()]
+    changed = {*checkpoint.products, *checkpoint.shifts, *checkpoint.whole}
+    return {"rank": max(ranks, default=0), "tensors": len(changed)}
 
 
 def _differences(models: list[tuple[str, Checkpoint]]) -> tuple[list[str], list[str]]:

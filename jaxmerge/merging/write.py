@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxmerge.converters.checkpoint import CONFIG
 from jaxmerge.converters.companions import copy_companions
-from jaxmerge.converters.config_changes import write_config
+from jaxmerge.converters.config_changes import settle_config
 from jaxmerge.converters.output_folder import output_folder
 from jaxmerge.merging.card import write_card
 from jaxmerge.merging.tokenizer import write_tokenizer
@@ -27,6 +26,5 @@ def write_companions(plan: Plan, folder: Path) -> None:
     """All but tensors and card: config.json, tokenizer, and what else the model that the output is like has."""
     source = plan.models[plan.like]
     copy_companions(source.folder, folder)
-    if plan.config != source.config:
-        write_config(plan.config, folder / CONFIG)
+    settle_config(plan.config, folder)
     write_tokenizer(plan, folder)

@@ -127,7 +127,7 @@ def evaluate(
     if isinstance(model, str | Path):
         place = resolve(str(model), relative_to=[Path()])
         decoder, _ = layout_of(open_model(place))
-        ready = _ready(config, place, folder, decoder.vocab_size, split)
+        ready = _ready(config, place.folder, folder, decoder.vocab_size, split)
         chosen = compute_dtype(dtype or config.runtime.dtype)
         params = load_model(place, chosen).params
     else:

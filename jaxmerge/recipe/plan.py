@@ -13,8 +13,10 @@ import numpy as np
 
 from jaxmerge.architectures.registry import ARCHITECTURES
 from jaxmerge.architectures.windows import FULL
+from jaxmerge.converters.adapted import open_checkpoint
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.config_changes import changed_config
+from jaxmerge.converters.reference import Location
 from jaxmerge.converters.reference import resolve as resolve_reference
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
@@ -83,7 +85,7 @@ def make_plan(
         document,
         models,
         None if recipe.base_model is None else index[recipe.base_model],
-        lambda reference: made[reference].folder if reference in made else _folder(reference, document),
+        lambda reference: made[reference].location if reference in made else _located(reference, document),
     )
     chat_template = _chat_template(recipe, document, models)
     planner = TensorPlanner(recipe, document, operator, models, vocabulary)
@@ -126,27 +128,27 @@ def _operator(recipe: Recipe, document: Document) -> Operator:
 def _open_models(
     recipe: Recipe, document: Document, made: Mapping[str, Checkpoint]
 ) -> tuple[dict[str, int], tuple[Checkpoint, ...], tuple[str, ...]]:
-    """Every folder once: two references to the same folder are the same model."""
+    """Every model once: two references to the same folder are the same model."""
     index: dict[str, int] = {}
-    opened: dict[Path, tuple[int, Checkpoint, str]] = {}
+    opened: dict[Location, tuple[int, Checkpoint, str]] = {}
     for reference, keys in references(recipe).items():
         model = made.get(reference)
         if model is None:
             try:
-                folder = _folder(reference, document)
+                location = _located(reference, document)
             except InputError as error:
                 raise document.error(keys, str(error)) from error
         else:
-            folder = model.folder
-        key = folder.resolve()
+            location = model.location
+        key = location.resolve()
         if key not in opened:
-            opened[key] = (len(opened), model or Checkpoint.open(folder), reference)
+            opened[key] = (len(opened), model or open_checkpoint(location), reference)
         index[reference] = opened[key][0]
     found = list(opened.values())
     return index, tuple(model for _, model, _ in found), tuple(name for _, _, name in found)
 
 
-def _folder(reference: str, document: Document) -> Path:
+def _located(reference: str, document: Document) -> Location:
     return resolve_reference(reference, relative_to=(Path(), document.file.parent))
 
 

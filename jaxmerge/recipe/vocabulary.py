@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmerge.converters.checkpoint import CONFIG, Checkpoint, read_config
+from jaxmerge.converters.reference import Location
 from jaxmerge.documents import Document, Keys
 from jaxmerge.recipe.schema import Recipe, Tokenizer, TokenSource
 from jaxmerge.tokens.rows import Row, Rows, align
@@ -32,9 +33,9 @@ def plan_vocabulary(
     document: Document,
     models: Sequence[Checkpoint],
     base: int | None,
-    resolve: Callable[[str], Path],
+    resolve: Callable[[str], Location],
 ) -> VocabularyPlan | None:
-    """None where the recipe asks for no tokenizer. resolve: the folder of a reference.
+    """None where the recipe asks for no tokenizer. resolve: where a reference leads.
 
     Raises InputError for a tokenizer that is missing, a token that a model lacks, and a model that is not merged.
     """
@@ -77,7 +78,7 @@ def _start(
     models: Sequence[Checkpoint],
     vocabularies: Sequence[Vocabulary],
     base: int | None,
-    resolve: Callable[[str], Path],
+    resolve: Callable[[str], Location],
 ) -> tuple[Path, Vocabulary]:
     """The tokenizer that the output's starts from, and its folder."""
     if wanted.source == "base" and base is None:
@@ -85,7 +86,7 @@ def _start(
     if wanted.source in ("base", "union"):
         first = 0 if base is None else base
         return models[first].folder, vocabularies[first]
-    folder = resolve(wanted.source)
+    folder = resolve(wanted.source).folder
     return folder, Vocabulary.read(folder)
 
 
@@ -114,12 +115,12 @@ def _row(
     keys: Keys,
     models: Sequence[Checkpoint],
     vocabularies: Sequence[Vocabulary],
-    resolve: Callable[[str], Path],
+    resolve: Callable[[str], Location],
 ) -> tuple[Row, ...]:
     if source.model is None:
         return ()
-    folder = resolve(source.model).resolve()
-    model = next((i for i, other in enumerate(models) if other.folder.resolve() == folder), None)
+    location = resolve(source.model).resolve()
+    model = next((i for i, other in enumerate(models) if other.location.resolve() == location), None)
     if model is None:
         raise document.error(keys, f"{source.model} is not one of the merged models; name one of them")
     wanted = token if source.kind == "model" else source.token

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxmerge.converters.checkpoint import Checkpoint
+from jaxmerge.converters.adapted import open_checkpoint
+from jaxmerge.converters.reference import Location
 from jaxmerge.errors import JaxmergeError
 from jaxmerge.merging.kinship import Moments, measure_deltas, shared_tensors
 from jaxmerge.search.config import BASE
@@ -27,8 +28,8 @@ class Kinship:
     reason: str | None = None
 
 
-def record(folder: Path, models: Mapping[str, Path]) -> None:
-    """Measure and write `state/kinship.json`, once a run. models: folders by name, `base` among them.
+def record(folder: Path, models: Mapping[str, Location]) -> None:
+    """Measure and write `state/kinship.json`, once a run. models: where they are, by name, `base` among them.
 
     What cannot be measured is recorded with its reason: a report is never worth a run.
     """
@@ -59,13 +60,13 @@ def read(folder: Path) -> Kinship:
         return Kinship(reason="the run has no record of it")
 
 
-def _measured(models: Mapping[str, Path]) -> dict[str, object]:
+def _measured(models: Mapping[str, Location]) -> dict[str, object]:
     experts = [name for name in models if name != BASE]
     if BASE not in models:
         return {"reason": "task vectors are relative to a base, and the run has none"}
     if len(experts) < 2:
         return {"reason": "the run has a single expert"}
-    base, *opened = (Checkpoint.open(models[name]) for name in (BASE, *experts))
+    base, *opened = (open_checkpoint(models[name]) for name in (BASE, *experts))
     names = shared_tensors([base, *opened])
     if not names:
         return {"reason": "the models have no tensor in one shape"}

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxmerge.converters.reference import Location
 from jaxmerge.objectives.interface import Block
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import EvolveConfig
@@ -96,7 +97,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def folders(self) -> Mapping[str, Path]:
+    def locations(self) -> Mapping[str, Location]:
         """Where each model's files are, by its name in the config, and those of the `base`."""
         ...
 

@@ -224,7 +224,7 @@ class _Evolution:
         self.progress(Progress("loading", 0, None))
         self.engine.load()
         if self.publish:
-            self.publish.started(self.folder.path, self.config, self.engine.folders)
+            self.publish.started(self.folder.path, self.config, self.engine.locations)
         measurements = Measurements(self.folder.measurements, self.engine, context_of(self.engine))
         merges = (*parents(self.config), *self.engine.baselines)
         self._measure(measurements, "baselines", merges)
@@ -390,7 +390,7 @@ class _Evolution:
     def _export(self, best: Place, part: Path, summary: Mapping[str, Any], recipe: str) -> None:
         self.engine.export(best.genome, part)
         if self.publish:
-            text = self.publish.card(self.config, self.engine.folders, summary, recipe)
+            text = self.publish.card(self.config, self.engine.locations, summary, recipe)
             (part / "README.md").write_text(text, encoding="utf-8")
 
 

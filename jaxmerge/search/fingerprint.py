@@ -4,7 +4,9 @@ from pathlib import Path
 
 import xxhash
 
+from jaxmerge.converters.checkpoint import ADAPTER_CONFIG, CONFIG
 from jaxmerge.converters.companions import MODEL, TOKENIZER
+from jaxmerge.converters.reference import Location
 from jaxmerge.errors import InputError
 
 # Of a weights file so many blocks, evenly spaced, are read: enough to tell a fine-tune from another in milliseconds.
@@ -24,10 +26,17 @@ def hash_of_file(file: Path) -> str:
     return f"xxh3:{digest.hexdigest()}"
 
 
-def hash_of_model(folder: Path) -> dict[str, str | None]:
+def hash_of_model(location: Location) -> dict[str, str | None]:
     """What identifies a model: its revision where it is a snapshot of the hub, config.json, and its weights, of which
-    the sizes and samples are read."""
-    hashes: dict[str, str | None] = {"config": hash_of_file(folder / "config.json")}
+    the sizes and samples are read; and the same of a LoRA on it."""
+    hashes = _hashes(location.folder, CONFIG)
+    if location.adapter is not None:
+        hashes |= {f"lora_{key}": value for key, value in _hashes(location.adapter, ADAPTER_CONFIG).items()}
+    return hashes
+
+
+def _hashes(folder: Path, config: str) -> dict[str, str | None]:
+    hashes: dict[str, str | None] = {"config": hash_of_file(folder / config)}
     weights = xxhash.xxh3_64()
     files = sorted(folder.glob("*.safetensors"))
     for file in files:

@@ -4,18 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from jaxmerge.converters.reference import Location
 from jaxmerge.search.config import EvolveConfig
 
 
 class Publish(Protocol):
     """What is made of a run for people to read."""
 
-    def started(self, folder: Path, config: EvolveConfig, folders: Mapping[str, Path]) -> None:
-        """Keep what the report will need of the models. folder: the run's. folders: of the models."""
+    def started(self, folder: Path, config: EvolveConfig, locations: Mapping[str, Location]) -> None:
+        """Keep what the report will need of the models. folder: the run's. locations: of the models."""
         ...
 
-    def card(self, config: EvolveConfig, folders: Mapping[str, Path], summary: Mapping[str, Any], recipe: str) -> str:
-        """The text of the model's README.md. config: resolved. folders: of the models. recipe: best.yaml's text."""
+    def card(
+        self, config: EvolveConfig, locations: Mapping[str, Location], summary: Mapping[str, Any], recipe: str
+    ) -> str:
+        """The text of the model's README.md. config: resolved. locations: of the models. recipe: best.yaml's text."""
         ...
 
     def report(self, folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmerge import __version__
+from jaxmerge.converters.reference import spelled_out
 from jaxmerge.documents import Document, dotted, write_yaml
 from jaxmerge.errors import InputError
 from jaxmerge.plugins import importable
@@ -87,7 +88,7 @@ def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> Evolv
         version=__version__,
         folder=str(config.folder),
         dimension=engine.dimension,
-        models={name: hash_of_model(folder) for name, folder in engine.folders.items()},
+        models={name: hash_of_model(location) for name, location in engine.locations.items()},
         data=hashes,
         tokenizer=hash_of_tokenizer(engine.tokenizer),
         start=start,
@@ -159,11 +160,9 @@ def _without_none(data: Any) -> Any:
 
 
 def _located(ref: Any, folder: Path) -> Any:
-    """References that lead to a folder here, as absolute paths; a hub id stays as it is."""
     if isinstance(ref, dict):
         return {name: _located(value, folder) for name, value in ref.items()}
-    place = folder / Path(ref).expanduser()
-    return str(place.resolve()) if place.is_dir() else ref
+    return spelled_out(ref, folder)
 
 
 def on_any_mesh(recorded: EvolveConfig) -> EvolveConfig:
@@ -176,7 +175,7 @@ def on_any_mesh(recorded: EvolveConfig) -> EvolveConfig:
 def require_same_models(recorded: EvolveConfig, engine: Engine, folder: Path) -> None:
     """Raises InputError where a model is no longer the one the run was made with."""
     assert recorded.origin is not None
-    for name, place in engine.folders.items():
+    for name, place in engine.locations.items():
         now = {key: value for key, value in hash_of_model(place).items() if value is not None}
         if recorded.origin.models.get(name, now) != now:
             raise InputError(f"{folder}: the model '{name}' ({place}) has changed since the run; restore it")

@@ -7,7 +7,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import RevisionNotFoundError
 
-from jaxmerge.converters.reference import resolve
+from jaxmerge.converters.reference import Location, resolve, spelled_out
 from jaxmerge.errors import InputError
 
 
@@ -25,17 +25,17 @@ def test_folders_are_found_in_order(tmp_path):
     for folder in (first / "models" / "a", second / "models" / "a", second / "b+c@d"):
         folder.mkdir(parents=True)
     bases = [first, second]
-    assert resolve("models/a", relative_to=bases) == first / "models" / "a"
-    assert resolve("./models/a", relative_to=[second]) == second / "models" / "a"
-    assert resolve("b+c@d", relative_to=bases) == second / "b+c@d"
-    assert resolve(str(second / "models"), relative_to=[first]) == second / "models"
-    assert resolve(str(second / "models"), relative_to=[]) == second / "models"
+    assert resolve("models/a", relative_to=bases) == Location(first / "models" / "a")
+    assert resolve("./models/a", relative_to=[second]) == Location(second / "models" / "a")
+    assert resolve("b+c@d", relative_to=bases) == Location(second / "b+c@d")
+    assert resolve(str(second / "models"), relative_to=[first]) == Location(second / "models")
+    assert resolve(str(second / "models"), relative_to=[]) == Location(second / "models")
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "model").mkdir()
-    assert resolve("~/model", relative_to=[tmp_path / "elsewhere"]) == tmp_path / "model"
+    assert resolve("~/model", relative_to=[tmp_path / "elsewhere"]) == Location(tmp_path / "model")
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "./org/name", "/org/name", "../x", "a/b/c", "models/typo", "~/none"])
@@ -51,12 +51,36 @@ def test_empty():
         resolve(" ", relative_to=[])
 
 
-@pytest.mark.parametrize("ref", ["org/name+org/lora", "folder+lora", "org/name@main+lora@v2"])
-def test_lora_is_refused(tmp_path, ref):
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="LoRA references are not supported yet") as caught:
+def test_a_lora_stands_behind_its_model(tmp_path):
+    for name in ("model", "lora", "c++/model", "a+b"):
+        (tmp_path / name).mkdir(parents=True)
+    bases = [tmp_path / "nowhere", tmp_path]
+    assert resolve("model+lora", relative_to=bases) == Location(tmp_path / "model", tmp_path / "lora")
+    assert resolve(f"./model+{tmp_path}/lora", relative_to=bases).adapter == tmp_path / "lora"
+    # A folder's own name comes first, whatever is in it.
+    assert resolve("a+b", relative_to=bases) == Location(tmp_path / "a+b")
+    assert resolve("c++/model+lora", relative_to=bases) == Location(tmp_path / "c++/model", tmp_path / "lora")
+    assert spelled_out("model+org/lora@v2", tmp_path) == f"{tmp_path}/model+org/lora@v2"
+    assert spelled_out("model+./lora", tmp_path) == f"{tmp_path}/model+{tmp_path}/lora"
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("model+lora+lora", "more than one LoRA"),
+        ("org/name+org/lora+org/other", "more than one LoRA"),
+        ("model+", "is empty"),
+        ("+lora", "is empty"),
+        ("model+typo", "no such folder"),
+        ("typo+lora", "no such folder"),
+    ],
+)
+def test_what_is_wrong_with_a_lora_reference_is_named(tmp_path, ref, message):
+    for name in ("model", "lora"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=message) as caught:
         resolve(ref, relative_to=[tmp_path])
-    assert ref in str(caught.value)
+    assert ref in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_hub_ids_are_fetched_with_their_revision_and_without_pickles(tmp_path, monkeypatch):
@@ -64,13 +88,15 @@ def test_hub_ids_are_fetched_with_their_revision_and_without_pickles(tmp_path, m
 
     def download(repo, revision, allow_patterns):
         calls.append((repo, revision))
-        assert "*.safetensors" in allow_patterns and not any("bin" in pattern for pattern in allow_patterns)
+        assert any("safetensors" in pattern for pattern in allow_patterns)
+        assert not any("bin" in pattern for pattern in allow_patterns)
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert resolve("org/name", relative_to=[tmp_path]) == tmp_path
-    assert resolve("org/na.me-1@refs/pr/1", relative_to=[tmp_path]) == tmp_path
-    assert calls == [("org/name", None), ("org/na.me-1", "refs/pr/1")]
+    assert resolve("org/name", relative_to=[tmp_path]) == Location(tmp_path)
+    assert resolve("org/na.me-1@refs/pr/1", relative_to=[tmp_path]) == Location(tmp_path)
+    assert resolve("org/name@v1+org/lora@v2", relative_to=[tmp_path]) == Location(tmp_path, tmp_path)
+    assert calls == [("org/name", None), ("org/na.me-1", "refs/pr/1"), ("org/name", "v1"), ("org/lora", "v2")]
 
 
 def test_failures_of_the_hub_are_one_line(tmp_path, monkeypatch):
@@ -106,6 +132,6 @@ def test_offline_cache(tmp_path, monkeypatch):
             *args, cache_dir=tmp_path, **options
         ),
     )
-    assert resolve("org/name", relative_to=[tmp_path / "elsewhere"]) == snapshot
+    assert resolve("org/name", relative_to=[tmp_path / "elsewhere"]) == Location(snapshot)
     with pytest.raises(InputError, match="not in the hub's cache"):
         resolve("org/other", relative_to=[tmp_path / "elsewhere"])

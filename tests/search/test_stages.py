@@ -10,6 +10,7 @@ from fake_engine import FakeEngine, write_config
 from tiny_world import write_world
 
 from jaxmerge.converters.checkpoint import Checkpoint
+from jaxmerge.converters.reference import Location
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError, Interrupted
 from jaxmerge.merging.merge import merge
@@ -32,8 +33,8 @@ class Engine(FakeEngine):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.folders = {name: Path(ref) for name, ref in (config.models | {"base": config.base}).items()}
-        self.tokenizer = self.folders["base"]
+        self.locations = {name: Location(Path(ref)) for name, ref in (config.models | {"base": config.base}).items()}
+        self.tokenizer = self.locations["base"].folder
         data = config.objectives[0].data
         self.splits = tuple(split for split in ("search", "validation", "test") if getattr(data, split) is not None)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmerge.converters.reference import Location
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate, Measurement
@@ -56,7 +57,7 @@ class FakeEngine:
         self.config = config
         self.loaded = 0
         self.calls: list[tuple[str, int]] = []
-        self.folders = {name: config.folder / name for name in (*config.models, "base")}
+        self.locations = {name: Location(config.folder / name) for name in (*config.models, "base")}
         self.tokenizer = config.folder / "base"
 
     @property

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmerge.architectures.config import DecoderConfig
+from jaxmerge.converters.reference import Location
 from jaxmerge.errors import InputError
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
@@ -158,10 +159,10 @@ class ScoringEngine(ABC):
         return {objective.name: objective.weight / total for objective in self._objectives}
 
     @property
-    def folders(self) -> Mapping[str, Path]:
-        models = {name: checkpoint.folder for name, checkpoint in self._models.experts.items()}
+    def locations(self) -> Mapping[str, Location]:
+        models = {name: checkpoint.location for name, checkpoint in self._models.experts.items()}
         if self._models.base is not None:
-            models[BASE] = self._models.base.folder
+            models[BASE] = self._models.base.location
         return models
 
     @property

@@ -10,7 +10,7 @@ from jaxmerge.architectures.table import Table
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.fit import require_fit
 from jaxmerge.converters.model import layout_of, open_model
-from jaxmerge.converters.reference import resolve
+from jaxmerge.converters.reference import Location, resolve, spelled_out
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.search.config import BASE, EvolveConfig
 
@@ -53,7 +53,7 @@ def require_task_vectors(config: EvolveConfig, experts: Mapping[str, Checkpoint]
     """Raises InputError for an expert that is the base. A recipe that names the base among its models means the base:
     this source would be lost in it."""
     for name, source in experts.items():
-        if base is not None and config.operator.takes_base and source.folder.resolve() == base.folder.resolve():
+        if base is not None and config.operator.takes_base and source.location.resolve() == base.location.resolve():
             raise InputError(f"models.{name}: {source.folder} is the base itself and has no task vector; remove it")
 
 
@@ -62,12 +62,11 @@ def open_references(config: EvolveConfig) -> tuple[dict[str, Checkpoint], Checkp
     references: dict[str, str] = {}
 
     def opened(name: str, ref: str, key: str) -> Checkpoint:
-        folder = _resolved(ref, config.folder, key)
-        local = (config.folder / Path(ref).expanduser()).exists()
-        references[name] = str(folder.resolve()) if local else ref
-        source = open_model(folder)
+        location = _resolved(ref, config.folder, key)
+        references[name] = spelled_out(ref, config.folder)
+        source = open_model(location)
         if not isinstance(source, Checkpoint):
-            raise InputError(f"{key}: {folder} is a Flax folder; jaxmerge convert makes it a Hugging Face folder")
+            raise InputError(f"{key}: {location} is a Flax folder; jaxmerge convert makes it a Hugging Face folder")
         return source
 
     experts = {name: opened(name, ref, f"models.{name}") for name, ref in config.models.items()}
@@ -81,10 +80,10 @@ def tokenizer_folder(config: EvolveConfig, experts: Mapping[str, Checkpoint], fi
         return first.folder
     if config.tokenizer in experts:
         return experts[config.tokenizer].folder
-    return _resolved(config.tokenizer, config.folder, "tokenizer")
+    return _resolved(config.tokenizer, config.folder, "tokenizer").folder
 
 
-def _resolved(ref: str, folder: Path, key: str) -> Path:
+def _resolved(ref: str, folder: Path, key: str) -> Location:
     try:
         return resolve(ref, relative_to=[folder])
     except InputError as error:

@@ -63,7 +63,7 @@ def _of_recipe(file: Path, space: ParameterSpace, models: Models) -> dict[str, n
         raise InputError(
             f"search.start: {file} merges by {plan.operator.name}, but space.operator is {space.operator.name}"
         )
-    experts = [models.experts[name].folder.resolve() for name in space.experts]
+    experts = [models.experts[name].location.resolve() for name in space.experts]
     tensors = {tensor.name: tensor for tensor in plan.tensors}
     values: dict[str, np.ndarray | float] = {}
     for parameter in space.operator.parameters:
@@ -72,7 +72,7 @@ def _of_recipe(file: Path, space: ParameterSpace, models: Models) -> dict[str, n
     for row in reversed(list(models.table)):
         for layer, name in reversed(list(enumerate(row.names(models.table.num_layers)))):
             tensor = tensors.get(name)
-            if tensor is None or [plan.models[p.model].folder.resolve() for p in tensor.sources] != experts:
+            if tensor is None or [plan.models[p.model].location.resolve() for p in tensor.sources] != experts:
                 raise InputError(f"search.start: {file} does not merge the config's models in their order: '{name}'")
             group = np.atleast_1d(space.groups.members[row.path])[layer if row.stacked else 0]
             for key, array in values.items():
