@@ -349,7 +349,7 @@ def test_test_data_that_overlaps_the_search_data_is_warned_of(world: Path, capsy
         for words in (("evolve", "evolve.yaml", "out", "--dry-run"), COMMANDS["evaluate"]):
             assert main(list(words)) == 0
             error = capsys.readouterr().err
-            assert "warning: copy: 1 of 7 examples of the test data are also in the search data" in error
+            assert "warning: copy: 1 of 9 examples of the test data are also in the search data" in error
             assert error.strip().count("\n") == 0
 
 

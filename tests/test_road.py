@@ -88,7 +88,7 @@ def test_the_exported_model_scores_what_the_run_recorded(finished: Path) -> None
     printed = run("evaluate", finished / "run" / "model", finished / "evolve.yaml", "--split", "test", "--json")
     evaluated = json.loads(printed)
     assert evaluated["score"] == pytest.approx(summary["test_score"], abs=1e-5)
-    assert evaluated["objectives"]["copy"]["n"] == 6
+    assert evaluated["objectives"]["copy"]["n"] == 8
 
 
 def test_the_recipe_merges_to_the_exported_model_bit_for_bit(finished: Path) -> None:

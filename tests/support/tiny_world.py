@@ -24,7 +24,7 @@ def write_world(root: Path, **changes: Any) -> Path:
     for name, checkpoint in zip(("base", "a", "b"), (base, *experts), strict=True):
         write_model(root / "models" / name, checkpoint)
     rng = np.random.default_rng(5)
-    for split, count in (("search", 8), ("validation", 6), ("test", 6)):
+    for split, count in (("search", 8), ("validation", 8), ("test", 8)):
         write_examples(root / f"{split}.jsonl", rng, count)
     config: dict[str, Any] = {
         "models": {"a": "models/a", "b": "models/b"},
@@ -69,8 +69,9 @@ def write_model(folder: Path, checkpoint: InMemory) -> None:
 
 
 def write_examples(file: Path, rng: np.random.Generator, count: int) -> None:
+    """Prompts and answers that fit one bucket, and as many in each split: one program serves them all."""
     rows = []
     for _ in range(count):
-        words = rng.choice(WORDS, rng.integers(3, 9)).tolist()
+        words = rng.choice(WORDS, rng.integers(3, 7)).tolist()
         rows.append({"question": " ".join(words), "answer": " ".join(words[:2])})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))

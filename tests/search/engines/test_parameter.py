@@ -90,7 +90,7 @@ def test_untuned_merges_and_parents_are_measured(tmp_path: Path) -> None:
     parent = engine.measure(Untuned("a", None, ("a",)), "test")
     weights = np.tile([1.0, 0.0], (5, 1))
     same = engine.measure(engine._space.encode({"weight": weights}), "test")
-    assert parent.examples["copy"].shape == (6,)
+    assert parent.examples["copy"].shape == (8,)
     np.testing.assert_allclose(parent.examples["copy"], same.examples["copy"], atol=1e-4)
     uniform = engine.measure(Untuned("uniform", "linear", ("a", "b"), {"weight": 1.0}), "search")
     assert uniform.result.score != parent.result.score

@@ -46,7 +46,7 @@ def test_a_run_keeps_texts_and_kinship_for_its_report(tmp_path) -> None:
     assert len(tested) == 5
     for record in tested:
         texts = record["texts"]["pick"]
-        assert len(texts["prompts"]) == len(texts["outputs"]) == len(texts["answers"]) == 6
+        assert len(texts["prompts"]) == len(texts["outputs"]) == len(texts["answers"]) == 8
         right = [output == answer for output, answer in zip(texts["outputs"], texts["answers"], strict=True)]
         assert right == record["examples"]["pick"]
     assert isinstance(examples.read(run.folder, {"models": {"a": "", "b": ""}}, run.summary), tuple)

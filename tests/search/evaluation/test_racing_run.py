@@ -51,7 +51,7 @@ def test_the_history_says_what_was_seen_and_scores_are_its_means(run: Path) -> N
     for record in found:
         values = [value for value in record["seen"]["copy"] if value is not None]
         assert record["score"] == pytest.approx(np.mean(values), rel=1e-6)
-        assert len(values) == 14 if "left" not in record else 4 <= len(values) < 14
+        assert len(values) == 16 if "left" not in record else 4 <= len(values) < 16
 
 
 def test_a_run_stopped_within_a_race_ends_as_one_that_was_not(world: Path, run: Path, tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_all_blocks_run_in_one_program_and_hold_every_example_once(world: Path) 
     engine.load()
     genomes = np.random.default_rng(0).random((3, engine.dimension), np.float32)
     [whole, *_] = engine.evaluate(genomes)
-    results = [engine.evaluate(genomes[: 3 - number // 3], block=Block(number, 7, 5)) for number in range(2)]
+    results = [engine.evaluate(genomes[: 3 - number // 3], block=Block(number, 8, 5)) for number in range(2)]
     compiles = engine.compiles
-    results += [engine.evaluate(genomes[: 3 - number // 3], block=Block(number, 7, 5)) for number in range(2, 7)]
+    results += [engine.evaluate(genomes[: 3 - number // 3], block=Block(number, 8, 5)) for number in range(2, 8)]
     assert engine.compiles == compiles
     rows = np.stack([result[0].examples["copy"] for result in results])
     assert (np.isfinite(rows).sum(axis=0) == 1).all() and (np.isfinite(rows).sum(axis=1) == 2).all()
