@@ -121,7 +121,7 @@ class _Fit:
     known: Mapping[str, TensorInfo] = field(init=False)
 
     def __post_init__(self) -> None:
-        embedding = _embedding(self.model)
+        embedding = embedding_of(self.model)
         ties = {} if embedding is None else {HEAD: self.model.tensors[embedding]}
         object.__setattr__(self, "known", ties | self.model.tensors)
 
@@ -153,7 +153,8 @@ class _Fit:
         return name
 
 
-def _embedding(model: Checkpoint) -> str | None:
+def embedding_of(model: Checkpoint) -> str | None:
+    """The tensor that is the head's too, where a model ties them."""
     return next((name for name in model.tensors if name.endswith(EMBEDDINGS)), None)
 
 
@@ -162,7 +163,7 @@ def _ties(
 ) -> tuple[dict[str, Any], dict[str, TensorInfo]]:
     """Config and tensors. Where the model has one matrix for embedding and head, and the LoRA changes only one of
     them, or both differently, there are two from now on; what is to be both stands at the embedding alone."""
-    embedding = _embedding(model)
+    embedding = embedding_of(model)
     tied = HEAD not in model.tensors or model.config.get("tie_word_embeddings") is True
     if embedding is None or not tied or not {embedding, HEAD} & {*products, *whole}:
         return model.config, model.tensors

@@ -125,5 +125,6 @@ def _product(file: Path, config: LoraConfig, module: str, parts: Mapping[str, St
                 f"{file}: '{stored.key}' is {list(shape)}, of rank {shape[axis]}, but {config.file.name} makes it rank "
                 f"{rank}; correct r or rank_pattern"
             )
-    transposed = config.transposed or kinds[0] == "lora_embedding_"
+    # A head is an ordinary linear layer also where the layers are not.
+    transposed = kinds[0] == "lora_embedding_" or (config.transposed and not module.endswith("lm_head"))
     return Product(a, b, config.scale_of(module), transposed, parts.get("lora_B_bias"))

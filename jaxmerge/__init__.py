@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxmerge.evolution import evolve
     from jaxmerge.loading import load
     from jaxmerge.merging.export import export
+    from jaxmerge.merging.extraction import extract_lora
     from jaxmerge.merging.inspection import inspect
     from jaxmerge.merging.merge import merge
     from jaxmerge.models.module import CausalLM as Model
@@ -24,12 +25,13 @@ _HOMES = {
     "evaluate": "jaxmerge.objectives.evaluation:evaluate",
     "evolve": "jaxmerge.evolution:evolve",
     "export": "jaxmerge.merging.export:export",
+    "extract_lora": "jaxmerge.merging.extraction:extract_lora",
     "inspect": "jaxmerge.merging.inspection:inspect",
     "load": "jaxmerge.loading:load",
     "merge": "jaxmerge.merging.merge:merge",
 }
 
-__all__ = ["Model", "Run", "__version__", "evaluate", "evolve", "export", "inspect", "load", "merge"]
+__all__ = ["Model", "Run", "__version__", "evaluate", "evolve", "export", "extract_lora", "inspect", "load", "merge"]
 
 
 def __getattr__(name: str) -> Any:

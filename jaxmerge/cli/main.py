@@ -17,9 +17,12 @@ import typer
 from jaxmerge.errors import Interrupted, JaxmergeError
 from jaxmerge.runtime.compilation_cache import keep_compilations
 
-COMMANDS = ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "watch", "launch", "demo")
+COMMANDS = (
+    *("merge", "evolve", "evaluate", "convert", "inspect", "export", "extract-lora"),
+    *("report", "watch", "launch", "demo"),
+)
 # Those whose last folder is what they write.
-WITH_OUT = ("merge", "evolve", "export", "report", "demo")
+WITH_OUT = ("merge", "evolve", "export", "extract-lora", "report", "demo")
 
 INTERRUPTED = "interrupted; the same command goes on"
 
@@ -36,7 +39,7 @@ def app() -> typer.Typer:
     )
     cli.callback()(_options)
     for name in COMMANDS:
-        cli.command(name)(import_module(f"jaxmerge.cli.{name}").command)
+        cli.command(name)(import_module(f"jaxmerge.cli.{name.replace('-', '_')}").command)
     return cli
 
 

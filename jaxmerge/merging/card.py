@@ -76,18 +76,26 @@ def stated_license(folder: Path) -> str | None:
     return stated if isinstance(stated, str) else None
 
 
-def front_matter(parents: Sequence[Parent]) -> str:
-    """What the Hugging Face hub reads."""
+def front_matter(
+    parents: Sequence[Parent],
+    *,
+    library: str = "transformers",
+    relation: str = "merge",
+    about: Sequence[Parent] | None = None,
+    tags: Sequence[str] = ("merge",),
+) -> str:
+    """What the Hugging Face hub reads. parents: whose licenses count. about: those that are named as base models, where
+    these are not all."""
     from ruamel.yaml import YAML
 
-    models = [model for parent in parents for model in parent.models]
-    licenses = {model.license for model in models}
+    licenses = {model.license for parent in parents for model in parent.models}
+    named = (model.model for parent in (parents if about is None else about) for model in parent.models)
     matter: dict[str, Any] = {
-        "library_name": "transformers",
+        "library_name": library,
         "pipeline_tag": "text-generation",
-        "base_model": list(dict.fromkeys(model.model.partition("@")[0] for model in models)),
-        "base_model_relation": "merge",
-        "tags": ["merge", "jaxmerge"],
+        "base_model": list(dict.fromkeys(model.partition("@")[0] for model in named)),
+        "base_model_relation": relation,
+        "tags": [*tags, "jaxmerge"],
     }
     if licenses and licenses != {None}:
         # Parents that differ need a person to decide; `other` is what the Hub calls that.
