@@ -28,7 +28,7 @@ from jaxmerge.search.engines.plan import layers_and_time
 from jaxmerge.search.engines.pool import PooledModels, open_pool
 from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
 from jaxmerge.search.fingerprint import hash_of_tokenizer
-from jaxmerge.spaces.dataflow import DataflowSpace, Route, start_gene
+from jaxmerge.spaces.dataflow import DataflowSpace, Route, Values, start_gene
 from jaxmerge.spaces.dataflow_recipe import described, recipe
 from jaxmerge.tokens.tokenizer import Tokenizer
 
@@ -45,7 +45,6 @@ class DataflowEngine(ScoringEngine):
         super().__init__(config, open_pool(config))
         self._space = _space(config, self._models)
         self._own_judges = _own_judges(config, self._models)
-        self._programs: Programs | None = None
         self._gated: Programs | None = None
 
     @property
@@ -101,9 +100,8 @@ class DataflowEngine(ScoringEngine):
         bank = load_layers(tuple(sources.values()), sources[models.input], self._place)
         return Routing(bank, self._dtype), Gating(bank, self._space.gated_layers, self._dtype)
 
-    def _candidates(self, genomes: np.ndarray) -> Runner:
-        assert self._programs is not None, "load() comes first"
-        return self._programs.candidates(self._space.decode(genomes))
+    def _values(self, genomes: np.ndarray) -> Values:
+        return self._space.decode(genomes)
 
     def _relaxed(self) -> Relaxation:
         assert self._gated is not None, "load() comes first"

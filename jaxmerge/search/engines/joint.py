@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxmerge.objectives.interface import Runner
 from jaxmerge.population.joint import PREFIX, Joint
 from jaxmerge.population.programs import Population
 from jaxmerge.search.baselines import Untuned
@@ -76,9 +75,8 @@ class JointEngine(DataflowEngine):
         gates = self._space.gated_layers
         return Joint(merging, ends, None, self._dtype), Joint(merging, ends, gates, self._dtype)
 
-    def _candidates(self, genomes: np.ndarray) -> Runner:
-        assert self._programs is not None, "load() comes first"
-        return self._programs.candidates(_marked(self._joint.merge(genomes)) | self._joint.path(genomes))
+    def _values(self, genomes: np.ndarray) -> Values:
+        return _marked(self._joint.merge(genomes)) | self._joint.path(genomes)
 
     def _relaxed(self) -> Relaxation:
         assert self._gated is not None, "load() comes first"

@@ -13,7 +13,6 @@ from jaxmerge.converters.output_folder import output_folder
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Runner
 from jaxmerge.population.merged import Merging
-from jaxmerge.population.runner import Programs
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate
@@ -22,6 +21,7 @@ from jaxmerge.search.engines.merger import Assignment, Merger
 from jaxmerge.search.engines.plan import memory_and_time
 from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
 from jaxmerge.search.engines.sources import open_models
+from jaxmerge.spaces.parameter import Values
 
 
 class ParameterEngine(ScoringEngine):
@@ -36,7 +36,6 @@ class ParameterEngine(ScoringEngine):
         self._part = MergePart(config, self._models)
         self._space = self._part.space
         self._merging: Merging | None = None
-        self._programs: Programs | None = None
 
     @property
     def dimension(self) -> int:
@@ -68,9 +67,8 @@ class ParameterEngine(ScoringEngine):
         self._merging = self._part.merging(self._merger, self._dtype)
         self._programs = self._merger.programs(self._merging)
 
-    def _candidates(self, genomes: np.ndarray) -> Runner:
-        assert self._programs is not None, "load() comes first"
-        return self._programs.candidates(self._space.decode(genomes))
+    def _values(self, genomes: np.ndarray) -> Values:
+        return self._space.decode(genomes)
 
     def _untuned(self, merge: Untuned) -> Runner:
         return self._single(self._merger.untuned(merge), self._models.config)

@@ -30,9 +30,11 @@ from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engine import Candidate, Measurement
+from jaxmerge.search.engines.memory import Memory, identities
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.search.engines.texts import texts_of
 from jaxmerge.search.result import Result
+from jaxmerge.spaces.parameter import Values
 from jaxmerge.tokens.tokenizer import Tokenizer
 
 # Candidates at once on a device where the config does not say: mapped one after another. On a busy CPU, with the
@@ -72,6 +74,8 @@ class ScoringEngine(ABC):
         self._mesh = population_mesh(None if config.runtime.mesh == "auto" else config.runtime.mesh.pop)
         self._chunk = CHUNK if config.runtime.chunk == "auto" else int(config.runtime.chunk)
         self._compiles = 0
+        self._memory = Memory()
+        self._programs: Programs | None = None
 
     # What the space decides.
 
@@ -103,8 +107,8 @@ class ScoringEngine(ABC):
     def export(self, candidate: Candidate, folder: Path) -> None: ...
 
     @abstractmethod
-    def _candidates(self, genomes: np.ndarray) -> Runner:
-        """Genomes `[P, d]` as P models that run."""
+    def _values(self, genomes: np.ndarray) -> Values:
+        """Genomes `[P, d]` as what the engine's population makes P models of, `[P, ...]` each."""
 
     @abstractmethod
     def _untuned(self, merge: Untuned) -> Runner:
@@ -189,12 +193,16 @@ class ScoringEngine(ABC):
     def evaluate(
         self, genomes: np.ndarray, split: str = "search", draw: int | None = None, block: Block | None = None
     ) -> list[Result]:
-        started = time.perf_counter()
-        runner = self._candidates(genomes)
-        scores = self._scored(lambda: score_all(self._objectives, runner, split, draw, block))
-        seconds = (time.perf_counter() - started) / len(genomes)
-        results = [_result(scores, index, seconds) for index in range(len(genomes))]
-        return results if block is None else [self._spread(scores, result, split) for result in results]
+        def score(places: list[int]) -> list[Result]:
+            started = time.perf_counter()
+            runner = self._candidates(genomes[places])
+            scores = self._scored(lambda: score_all(self._objectives, runner, split, draw, block))
+            seconds = (time.perf_counter() - started) / len(places)
+            results = [_result(scores, index, seconds) for index in range(len(places))]
+            return results if block is None else [self._spread(scores, result, split) for result in results]
+
+        keys = [(key, split, draw, block) for key in identities(self._values(genomes))]
+        return self._memory.recall(keys, score)
 
     def gradients(self, genomes: np.ndarray, draw: int | None = None) -> list[Result]:
         relaxed = self._relaxed()
@@ -250,6 +258,10 @@ class ScoringEngine(ABC):
     def _judges(self, candidate: Candidate) -> Sequence[Objective]:
         """The objectives as a candidate's tokenizer has them."""
         return self._objectives
+
+    def _candidates(self, genomes: np.ndarray) -> Runner:
+        assert self._programs is not None, "load() comes first"
+        return self._programs.candidates(self._values(genomes))
 
     def _single(self, params: Params, config: DecoderConfig) -> Runner:
         # All on one device in one way, so that every untuned merge runs in the same program.
