@@ -63,8 +63,11 @@ class Adapted(Checkpoint):
         return Location(self.folder, self.lora.folder)
 
     def read(self, name: str) -> np.ndarray:
-        shape = self.info(name).shape
-        return self.read_rows(name, 0, shape[0]) if shape else super().read(name)
+        info = self.info(name)
+        if info.shape:
+            return self.read_rows(name, 0, info.shape[0])
+        stored = self.whole.get(name)
+        return super().read(name) if stored is None else self._rounded(stored, self._read(stored), info.dtype)
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         info = self.info(name)

@@ -154,6 +154,12 @@ def test_tied_embeddings_that_a_lora_holds_twice_stay_tied(make_checkpoint, tmp_
     assert "lm_head.weight" in load_model(Location(model, lora)).params
 
 
+def test_a_single_number_that_was_trained(make_checkpoint, tmp_path):
+    model = make_checkpoint(change=lambda tensors: tensors.update({"scale": np.ones((), ml_dtypes.bfloat16)}))
+    lora = write_lora(tmp_path / "lora", {f"{PEFT}scale": np.full((), 0.3, np.float32)}, modules_to_save=["scale"])
+    assert open_checkpoint(Location(model, lora)).read("scale") == ml_dtypes.bfloat16(0.3)
+
+
 def test_a_checkpoint_that_leaves_out_the_first_part_of_its_names(make_checkpoint, tmp_path):
     def shorten(tensors):
         for name in list(tensors):
