@@ -37,6 +37,6 @@ def write_lora(folder: Path, tensors: dict[str, np.ndarray], **config: Any) -> P
     content = {key: value for key, value in (content | config).items() if value is not None}
     (folder / "adapter_config.json").write_text(json.dumps(content))
     save_file(
-        {key: np.ascontiguousarray(value) for key, value in tensors.items()}, folder / "adapter_model.safetensors"
+        {key: np.asarray(value, order="C") for key, value in tensors.items()}, folder / "adapter_model.safetensors"
     )
     return folder
