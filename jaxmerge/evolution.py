@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxmerge.converters.reference import Location
 from jaxmerge.documents import Document
-from jaxmerge.merging.card import Parent
+from jaxmerge.merging.card import Parent, local_names
 from jaxmerge.report import kinship
 from jaxmerge.report.build import build as build_report
 from jaxmerge.report.card import model_card
@@ -63,7 +63,8 @@ class _Publisher:
     ) -> str:
         references = {name: config.models[name] for name in config.parents}
         references |= {BASE: config.base} if config.base is not None else {}
-        parents = [Parent.of(name, ref, locations[name]) for name, ref in references.items()]
+        names = local_names(references.values())
+        parents = [Parent.of(name, ref, locations[name], names) for name, ref in references.items()]
         title = f"{config.space.title} of {', '.join(config.parents)}, evolved"
         return model_card(
             title,

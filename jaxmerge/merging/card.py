@@ -4,15 +4,16 @@ The parts of a card that every merge has stand here: front matter, parents with 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jaxmerge
 from jaxmerge.converters.reference import Location
-from jaxmerge.documents import write_documents
+from jaxmerge.documents import Document, write_documents
 from jaxmerge.recipe.plan import Plan
+from jaxmerge.recipe.renaming import parts, references_in, renamed
 
 RECIPE = "mergekit_config.yml"
 CARD = "README.md"
@@ -33,13 +34,12 @@ class Parent:
     lora: "Parent | None" = None
 
     @classmethod
-    def of(cls, name: str, reference: str, location: Location) -> "Parent":
-        """reference: as a recipe or a config names it."""
+    def of(cls, name: str, reference: str, location: Location, names: Mapping[str, str]) -> "Parent":
+        """reference: as a recipe or a config names it. names: see `local_names`."""
         if location.adapter is None:
-            return cls(name, _shown(reference), stated_license(location.folder))
-        model, _, lora = reference.rpartition("+")
-        adapter = cls("", _shown(lora), stated_license(location.adapter))
-        return cls(name, _shown(model), stated_license(location.folder), adapter)
+            return cls(name, names.get(reference, reference), stated_license(location.folder))
+        model, _, lora = names.get(reference, reference).rpartition("+")
+        return cls(name, model, stated_license(location.folder), cls("", lora, stated_license(location.adapter)))
 
     @property
     def models(self) -> tuple["Parent", ...]:
@@ -51,9 +51,22 @@ class Parent:
         return f"`{self.model}`, license: {self.license or 'not known here, see its own card'}{lora}"
 
 
-def _shown(reference: str) -> str:
-    # A path says nothing to others, and too much.
-    return Path(reference).name if Path(reference).is_absolute() else reference
+def local_names(references: Iterable[str]) -> dict[str, str]:
+    """What a card calls the models that absolute paths lead to, for a path says nothing to others, and too much: the
+    folder's name, with those above it as far as that tells it from the others."""
+    split = {reference: parts(reference) for reference in references}
+    paths = {Path(part).parts[1:] for found in split.values() for part in found if Path(part).is_absolute()}
+    longest = max(map(len, paths), default=0)
+
+    def name(part: str) -> str:
+        own = Path(part).parts[1:]
+        if not Path(part).is_absolute() or not own:
+            return part
+        sizes = (size for size in range(1, longest) if sum(other[-size:] == own[-size:] for other in paths) == 1)
+        return "/".join(own[-next(sizes, longest) :])
+
+    named = {reference: "+".join(map(name, found)) for reference, found in split.items()}
+    return {reference: shown for reference, shown in named.items() if shown != reference}
 
 
 def stated_license(folder: Path) -> str | None:
@@ -114,14 +127,27 @@ def parents_section(parents: Sequence[Parent]) -> str:
 
 
 def recipe_section(recipe: str) -> str:
-    """The recipe as it is written, in a fence that its content cannot close."""
+    """The recipe, in a fence that its content cannot close: as it is written, but with names for absolute paths."""
+    documents = [document.data for document in Document.parse_all(recipe, Path(RECIPE))]
+    names = local_names(reference for data in documents for reference in references_in(data))
+    where = ""
+    if names:
+        recipe = write_documents([_named(data, names) for data in documents])
+        where = ", where these names lead to the parents"
     fence = "```"
     while fence in recipe:
         fence += "`"
     return (
         f"## Recipe\n\n{fence}yaml\n{recipe.rstrip()}\n{fence}\n\n"
-        "`jaxmerge merge` makes this model again from the recipe, bit for bit."
+        f"`jaxmerge merge` makes the same tensors again from the recipe, to the last bit{where}."
     )
+
+
+def _named(document: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    named: dict[str, Any] = renamed(document, lambda reference: names.get(reference, reference))
+    if isinstance(own := named.get("jaxmerge"), dict):
+        named["jaxmerge"] = {key: value for key, value in own.items() if key != "beside"}
+    return named
 
 
 def line(text: str) -> str:
@@ -152,7 +178,8 @@ def model_card(plans: Sequence[Plan], recipe: str) -> str:
         for reference, model in zip(plan.references, plan.models, strict=True)
         if reference not in named
     }
-    parents = [Parent.of("", reference, location) for reference, location in locations.items()]
+    names = local_names(locations)
+    parents = [Parent.of("", reference, location, names) for reference, location in locations.items()]
     plan = plans[-1]
     made = f"Made by jaxmerge {jaxmerge.__version__} with seed {plan.seed}."
     title = f"# A merge by {plan.operator.name}"

@@ -27,6 +27,7 @@ from jaxmerge.recipe.alignment import groups, require_whole
 from jaxmerge.recipe.dtypes import is_float, named_dtype
 from jaxmerge.recipe.layers import DEPTH_KEYS, find_layers
 from jaxmerge.recipe.parameters import check_settings
+from jaxmerge.recipe.renaming import is_here
 from jaxmerge.recipe.schema import Recipe
 from jaxmerge.recipe.slices import Slice, output_slices, references
 from jaxmerge.recipe.tensors import Piece, TensorPlan, TensorPlanner
@@ -85,7 +86,7 @@ def make_plan(
         document,
         models,
         None if recipe.base_model is None else index[recipe.base_model],
-        lambda reference: made[reference].location if reference in made else _located(reference, document),
+        lambda reference: made[reference].location if reference in made else _located(reference, recipe, document),
     )
     chat_template = _chat_template(recipe, document, models)
     planner = TensorPlanner(recipe, document, operator, models, vocabulary)
@@ -135,7 +136,7 @@ def _open_models(
         model = made.get(reference)
         if model is None:
             try:
-                location = _located(reference, document)
+                location = _located(reference, recipe, document)
             except InputError as error:
                 raise document.error(keys, str(error)) from error
         else:
@@ -148,7 +149,10 @@ def _open_models(
     return index, tuple(model for _, model, _ in found), tuple(name for _, _, name in found)
 
 
-def _located(reference: str, document: Document) -> Location:
+def _located(reference: str, recipe: Recipe, document: Document) -> Location:
+    home, beside = document.file.parent, recipe.jaxmerge.beside.get(reference)
+    if beside is not None and not is_here(reference, Path()) and is_here(beside, home):
+        return resolve_reference(beside, relative_to=(home,))  # the recipe was moved, and the model with it
     return resolve_reference(reference, relative_to=(Path(), document.file.parent))
 
 

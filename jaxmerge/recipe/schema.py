@@ -122,7 +122,7 @@ class Tokenizer(Strict):
 
 class Own(Strict):
     """Our own keys, which mergekit ignores. The seed draws the masks; the others, which a search writes, tell where the
-    recipe comes from."""
+    recipe comes from. beside: where an absolute path also lies from the recipe's own folder."""
 
     seed: NonNegativeInt | None = None
     candidate: str | None = None
@@ -134,6 +134,7 @@ class Own(Strict):
     pool: dict[str, int] = Field(default_factory=dict)
     scales: list[float] | None = None
     sharing: dict[str, int] = Field(default_factory=dict)
+    beside: dict[str, str] = Field(default_factory=dict)
 
 
 class Recipe(Strict):

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxmerge.documents import write_documents
 from jaxmerge.errors import InputError, Interrupted
+from jaxmerge.merging.card import CARD, RECIPE
 from jaxmerge.runtime.log_file import logged_to
 from jaxmerge.runtime.termination import termination_interrupts
 from jaxmerge.search import resolved
 from jaxmerge.search.algorithms.registry import Algorithm, RandomSearch, algorithm, choose, several
 from jaxmerge.search.baselines import Untuned, has_random_search, parents, stages_of
+from jaxmerge.search.best_recipe import best_recipe
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig, warm_start_of
 from jaxmerge.search.engine import Build, Engine
 from jaxmerge.search.evaluation.report import examined
@@ -384,14 +385,15 @@ class _Evolution:
                 "test": summary["test_score"],
             },
         }
-        header = "# The best recipe of the run, as mergekit reads it; `jaxmerge merge` gives the model again.\n"
-        return header + write_documents([*self.engine.ingredients(best.genome), {**recipe, "jaxmerge": own}])
+        documents = [*self.engine.ingredients(best.genome), {**recipe, "jaxmerge": own}]
+        return best_recipe(documents, self.folder.path, self.config)
 
     def _export(self, best: Place, part: Path, summary: Mapping[str, Any], recipe: str) -> None:
         self.engine.export(best.genome, part)
+        (part / RECIPE).write_text(recipe, encoding="utf-8")
         if self.publish:
             text = self.publish.card(self.config, self.engine.locations, summary, recipe)
-            (part / "README.md").write_text(text, encoding="utf-8")
+            (part / CARD).write_text(text, encoding="utf-8")
 
 
 def _order(place: Place) -> tuple[float, float]:

@@ -34,7 +34,8 @@ class RunFolder:
 
     def stage(self, name: str) -> "RunFolder":
         """The folder of an earlier stage of this run."""
-        return RunFolder(self.path / "stages" / name, self.path)
+        whole = self.whole or self.path
+        return RunFolder(whole / "stages" / name, whole)
 
     @property
     def state(self) -> Path:

@@ -13,6 +13,7 @@ from jaxmerge.search.algorithms.registry import Algorithm, choose
 from jaxmerge.search.config import EvolveConfig, Origin
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.fingerprint import hash_of_file, hash_of_model, hash_of_tokenizer
+from jaxmerge.search.folder import RunFolder
 
 # Of a run's folder; a run of another is not gone on with.
 FORMAT = 1
@@ -60,7 +61,11 @@ def read_recorded(file: Path) -> EvolveConfig:
             f"{file.parent}: was made by jaxmerge {version} in another format than that of {__version__}; go on with "
             "that version, or name another folder"
         )
-    return read_config(file)
+    config = read_config(file)
+    # The folder may have been moved since, and with it what its stages made.
+    inside = {name: RunFolder.at(file.parent).stage(name).model for name in config.earlier}
+    config.models.update({name: str(model.absolute()) for name, model in inside.items() if model.is_dir()})
+    return config
 
 
 def resolve(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> EvolveConfig:

@@ -55,7 +55,7 @@ class Run:
     @property
     def stages(self) -> dict[str, "Run"]:
         """The runs of the earlier stages, by name."""
-        return {name: Run(RunFolder(self.folder).stage(name).path, self.build) for name in self.config.earlier}
+        return {name: Run(RunFolder.at(self.folder).stage(name).path, self.build) for name in self.config.earlier}
 
     @cached_property
     def summary(self) -> dict[str, Any]:

@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_engine import FakeEngine, write_config
+from on_disk import tensors
 from tiny_world import write_world
 
-from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.reference import Location
-from jaxmerge.documents import Document
+from jaxmerge.documents import Document, write_documents
 from jaxmerge.errors import InputError, Interrupted
+from jaxmerge.evolution import evolve as published
 from jaxmerge.merging.merge import merge
+from jaxmerge.recipe.renaming import references_in
 from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.best_recipe import best_recipe
+from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engines.parameter import ParameterEngine
 from jaxmerge.search.evolve import evolve, plan
 from jaxmerge.search.progress import Progress
@@ -126,27 +130,74 @@ def test_the_plan_tells_of_every_stage(config: dict[str, Any]) -> None:
     assert "3 generations, 24 candidates" in lines["second: search"]
 
 
-def test_real_models_go_through_two_stages(tmp_path: Path) -> None:
+def test_real_models_go_through_two_stages(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("root") / "home"
     space = {"operator": "task_arithmetic", "granularity": "model", "parameters": {"weight": [-0.3, 1.8]}}
+    flow = {"kind": "dataflow", "repeats": 1, "input": "coarse"}
     config = write_world(
         tmp_path,
         stages=[
             {"name": "coarse", "space": space, "search": {"generations": 1}},
-            {"name": "fine", "space": space | {"granularity": "layer"}, "search": {"generations": 1}},
+            {"name": "flow", "space": flow, "search": {"generations": 1, "baselines": ["uniform"]}},
         ],
     )
     text = config.read_text()
     config.write_text(text[: text.index("space:")] + text[text.index("stages:") :])
-    run = evolve(config, tmp_path / "run")
+    run = published(config, tmp_path / "run")
     assert run.summary["baselines"]["coarse"]["test_score"] is not None
     # The average is of the config's models, not of what a stage made.
     alone = ParameterEngine(read_config(write_world(tmp_path / "alone")))
     average = alone.measure(Untuned("uniform", "linear", ("a", "b"), {"weight": 1.0}), "test")
     assert run.summary["baselines"]["uniform"]["test_score"] == pytest.approx(average.result.score, abs=1e-6)
-    merge(run.folder / "best.yaml", tmp_path / "merged")
-    ours, again = Checkpoint.open(run.folder / "model"), Checkpoint.open(tmp_path / "merged")
-    for name in ours.tensors:
-        np.testing.assert_array_equal(ours.read(name), again.read(name))
+    card = (run.folder / "model" / "README.md").read_text()
+    assert str(tmp_path) not in card and "model: coarse" in card and "model: a\n" in card
+    ours = tensors(run.folder / "model")
+    # From anywhere, when the run's folder was moved, and when it was moved together with the models.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    moved = run.folder.rename(tmp_path / "moved")
+    assert same(ours, merge(moved / "best.yaml", tmp_path / "merged"))
+    assert same(ours, Run(moved).export(tmp_path / "exported"))
+    documents = Document.read_all(moved / "best.yaml")
+    assert [document.data.get("name") for document in documents] == ["coarse", None]
+    assert documents[0].data["jaxmerge"]["beside"][str(tmp_path / "models" / "a")] == "../models/a"
+    together = tmp_path.rename(tmp_path.with_name("together"))
+    monkeypatch.chdir(together)
+    assert same(ours, merge(together / "moved" / "best.yaml", together / "again"))
+
+
+def same(ours: dict[str, np.ndarray], folder: Path) -> bool:
+    again = tensors(folder)
+    return ours.keys() == again.keys() and all(again[name].tobytes() == ours[name].tobytes() for name in ours)
+
+
+def test_what_stages_have_in_common_stands_once_in_the_recipe(tmp_path: Path) -> None:
+    def stage(name: str, *documents: dict[str, Any]) -> str:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "best.yaml").write_text(write_documents(documents))
+        return str(tmp_path / name / "model")
+
+    def passing(*models: str, **more: Any) -> dict[str, Any]:
+        return {"merge_method": "passthrough", "slices": [{"sources": [{"model": model} for model in models]}]} | more
+
+    models = {"first": stage("first", passing("org/a")), "lost": str(tmp_path / "lost" / "model")}
+    models["second"] = stage("second", passing("org/a", name="first"), passing("merged", "first"))
+    models["third"] = stage("third", passing("org/b", "first", name="merged"), passing("merged"))
+    config = EvolveConfig.model_construct(models={"a": "org/a"} | models, earlier=list(models))
+    recipe = [passing("second", "org/c", name="merged"), passing("merged", "third", "first", "lost")]
+    file = tmp_path / "best.yaml"
+    file.write_text(best_recipe(recipe, tmp_path, config))
+    found = {document.data.get("name"): references_in(document.data) for document in Document.read_all(file)}
+    assert found == {
+        "first": ("org/a",),
+        "second": ("second.merged", "first"),
+        "third.merged": ("org/b", "first"),
+        "third": ("third.merged",),
+        "merged": ("second", "org/c"),
+        None: ("merged", "third", "first", models["lost"]),
+    }
 
 
 def test_more_generations_leave_a_stage_that_others_build_on(config: dict[str, Any], tmp_path: Path) -> None:

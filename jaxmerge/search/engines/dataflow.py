@@ -20,6 +20,7 @@ from jaxmerge.population.gated import Gating
 from jaxmerge.population.programs import Population, Shape
 from jaxmerge.population.routed import Routing, load_layers
 from jaxmerge.population.runner import Programs
+from jaxmerge.recipe.renaming import renamed
 from jaxmerge.search.baselines import Untuned, parents, untuned
 from jaxmerge.search.config import BASE, MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
@@ -152,17 +153,18 @@ class DataflowEngine(ScoringEngine):
         written = recipe(
             route, models.pool, models.table, references=models.references, out_dtype=self._out_dtype.name
         )
-        if models.tokenizer != models.like.folder:
-            written["tokenizer_source"] = str(models.tokenizer.resolve())
         ours = {"seed": self._config.search.seed, "experts": list(models.experts)}
-        return written | {"jaxmerge": ours | described(route, models.pool, models.sizes)}
+        return written | models.tokenizer_source | {"jaxmerge": ours | described(route, models.pool, models.sizes)}
 
     def _route(self, genome: np.ndarray) -> Route:
         return self._space.route(genome)
 
     def export(self, candidate: Candidate, folder: Path) -> None:
         # Streamed from the checkpoints: the recipe's merge is the fold that was scored, and its memory is one tensor's.
+        # What earlier stages made is there and need not be made again.
+        made = {name: str(self._models.experts[name].folder.resolve()) for name in self._config.earlier}
         documents = [*self.ingredients(candidate), self.recipe(candidate)]
+        documents = renamed(documents, lambda reference: made.get(reference, reference))
         merge(documents, folder, max_shard_size=self._config.output.max_shard_size)
 
 

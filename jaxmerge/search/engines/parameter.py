@@ -94,10 +94,7 @@ class ParameterEngine(ScoringEngine):
             written = self._part.recipe(own, self._out_dtype.name, candidate.sources, candidate.operator)
         else:
             written = self._part.recipe(own, self._out_dtype.name)
-        tokenizer = self._models.tokenizer
-        if tokenizer != self._models.like.folder:
-            written["tokenizer_source"] = str(tokenizer.resolve())
-        return written
+        return written | self._models.tokenizer_source
 
     def export(self, candidate: Candidate, folder: Path) -> None:
         params = self.parameters(candidate)

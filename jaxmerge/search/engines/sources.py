@@ -18,7 +18,8 @@ from jaxmerge.search.config import BASE, EvolveConfig
 @dataclass(frozen=True)
 class Models:
     """config, table: of the base, or of the first expert; all models fit them.
-    references: how a recipe names each model: an absolute path for a folder, else the hub id as it was given."""
+    references: how a recipe names each model: an absolute path for a folder, else the hub id as it was given; what an
+    earlier stage made has the stage's name."""
 
     experts: dict[str, Checkpoint]
     base: Checkpoint | None
@@ -31,6 +32,14 @@ class Models:
     def like(self) -> Checkpoint:
         """The model whose config.json and generation config a merge takes along."""
         return self.base if self.base is not None else next(iter(self.experts.values()))
+
+    @property
+    def tokenizer_source(self) -> dict[str, str]:
+        """The recipe's key for a tokenizer that is not that of `like`."""
+        if self.tokenizer == self.like.folder:
+            return {}
+        named = {source.folder: self.references[name] for name, source in self.experts.items()}
+        return {"tokenizer_source": named.get(self.tokenizer, str(self.tokenizer.resolve()))}
 
 
 def open_models(config: EvolveConfig) -> Models:
@@ -63,7 +72,7 @@ def open_references(config: EvolveConfig) -> tuple[dict[str, Checkpoint], Checkp
 
     def opened(name: str, ref: str, key: str) -> Checkpoint:
         location = _resolved(ref, config.folder, key)
-        references[name] = spelled_out(ref, config.folder)
+        references[name] = name if name in config.earlier else spelled_out(ref, config.folder)
         source = open_model(location)
         if not isinstance(source, Checkpoint):
             raise InputError(f"{key}: {location} is a Flax folder; jaxmerge convert makes it a Hugging Face folder")
