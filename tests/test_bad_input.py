@@ -112,7 +112,7 @@ def require_one_line(error: str) -> None:
         ("evolve", ("search", "baselines"), ["unifrom"], "did you mean 'uniform'?"),
         ("evolve", ("space", "operator"), "dare_tie", "did you mean 'dare_ties'?"),
         ("merge", ("merge_method",), "task_arithmetics", "did you mean 'task_arithmetic'?"),
-        ("evolve", ("space", "granularity"), "layers", "granularity"),
+        ("evolve", ("space", "granularity"), "layers", "space.granularity: 'layers' is none of model, layer"),
         ("evolve", ("tokenizer",), "models/c", "tokenizer: models/c: no such folder"),
         # What is to come is refused by name.
         ("evolve", ("space", "repeats"), 3, "repeats: belongs to space.kind: dataflow"),

@@ -27,8 +27,8 @@ from jaxmerge.plugins import importable
 from jaxmerge.recipe.schema import Recipe
 from jaxmerge.search.algorithms.registry import algorithm
 from jaxmerge.search.config import EvolveConfig, Output, Runtime, Search, StageConfig
+from jaxmerge.search.dry_run import plan
 from jaxmerge.search.engines.parameter import ParameterEngine
-from jaxmerge.search.evolve import plan
 from jaxmerge.search.resolved import read_config
 from jaxmerge.search.space_config import Space
 from jaxmerge.spaces.groups import Granularity
@@ -95,7 +95,9 @@ def test_a_config_is_valid_and_says_what_it_does(file):
     comment = "".join(line for line in file.read_text(encoding="utf-8").splitlines(True) if line.startswith("#"))
     command = {"recipes": "merge", "launch": "launch"}.get(file.parent.name, "evolve")
     assert f"jaxmerge {command} {file.relative_to(ROOT)}" in comment
-    assert "# Time: " in comment and "# Result: " in comment
+    assert "# Result: " in comment and (command != "evolve" or "not measured" not in comment)
+    # Its paths are those of this folder.
+    assert ("# Copied elsewhere: " in comment) == (command == "evolve" and "../../demo" in file.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def command(
 ) -> None:
     """Search for the best merge of models and export it; the same command resumes."""
     if dry_run:
-        from jaxmerge.search.evolve import plan
+        from jaxmerge.search.dry_run import plan
 
         lines = plan(config, overrides or ())
         width = max(map(len, lines))

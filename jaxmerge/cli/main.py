@@ -114,7 +114,8 @@ def _fail(message: str, code: int, debug: bool) -> int:
 def _unexpected(error: Exception, arguments: list[str], debug: bool) -> int:
     # click's usage errors are the user's input; looked up by name, for typer brings a click of its own.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        return _fail(f"{error.format_message()} (see jaxmerge --help)", 2, debug)
+        command = f"jaxmerge {arguments[0]}" if arguments[0] in COMMANDS else "jaxmerge"
+        return _fail(f"{error.format_message()} (see {command} --help)", 2, debug)
     # The folders that other commands are given are models, which are nobody's place for a log.
     given = arguments if arguments[0] in WITH_OUT else []
     folder = next((Path(a) for a in reversed(given) if Path(a).is_dir() and os.access(a, os.W_OK)), Path.cwd())

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 def command(
     recipe: Annotated[Path, typer.Argument(help="The recipe, mergekit's YAML.", metavar="RECIPE.yaml")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; it appears when it is complete.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it appears when it is complete.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --dry-run: a line for every tensor.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of random masks (DARE); default: the recipe's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
@@ -26,7 +27,7 @@ def command(
     require_absent(out, force=force)
     plans = plan_chain(load_recipes(recipe), seed=seed)
     if dry_run:
-        typer.echo("\n\n".join(_summary(plan, named=len(plans) > 1) for plan in plans))
+        typer.echo("\n\n".join(_summary(plan, named=len(plans) > 1, verbose=verbose) for plan in plans))
         return
 
     from jaxmerge.cli.progress import bar
@@ -36,8 +37,9 @@ def command(
     typer.echo(f"{out}: {len(plans[-1].tensors)} tensors, {_size(plans[-1].nbytes)}")
 
 
-def _summary(plan: "Plan", *, named: bool) -> str:
-    """named: whether the plan is one of several."""
+def _summary(plan: "Plan", *, named: bool, verbose: bool) -> str:
+    """named: whether the plan is one of several. verbose: a line a tensor."""
+    from jaxmerge.merging.listing import listing
     from jaxmerge.merging.stream import peak_bytes
 
     lines = [f"merge     {plan.recipe.name or 'the output'}"] if named else []
@@ -46,13 +48,14 @@ def _summary(plan: "Plan", *, named: bool) -> str:
         # What another merge makes has no folder that stays.
         place = f" ({model.folder})" if model.folder.is_dir() else ""
         lines.append(f"model {i}   {reference}{place}")
-    for tensor in plan.tensors:
+    lines += [""] if verbose else ["", *listing(plan)]
+    for tensor in plan.tensors if verbose else ():
         pieces = ", ".join(f"{piece.model}:{piece.name}" for piece in tensor.sources)
         base = "" if tensor.base is None else f" on {tensor.base.model}:{tensor.base.name}"
         params = ", ".join(f"{name}={value.tolist()}" for name, value in tensor.params.items())
         verb = "copy " if tensor.copied else ""
         lines.append(f"{tensor.name} {list(tensor.shape)} {tensor.dtype}: {verb}{pieces}{base} {params}".rstrip())
-    lines.append(f"tensors   {len(plan.tensors)}")
+    lines += ["", f"tensors   {len(plan.tensors)}"]
     lines.append(f"memory    about {_size(peak_bytes(plan))} of the host")
     lines.append(f"output    {_size(plan.nbytes)}")
     return "\n".join(lines)

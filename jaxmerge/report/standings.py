@@ -21,7 +21,7 @@ LABELS: dict[Kind, str] = {
     "parent": "parent",
     "untuned": "untuned merge",
     "stage": "earlier stage",
-    "random": "",
+    "random": "equal budget",
     "evolved": "",
 }
 
@@ -139,6 +139,7 @@ def verdict(summary: Mapping[str, Any], scale: Scale) -> tuple[str, str]:
         return "No test score", "The run has no test data: what it gained on unseen examples is not known."
     rival = (summary.get("baselines") or {}).get(comparison.baseline, {}).get("test_score")
     scores = f" ({scale.score(summary.get('test_score'))} against {scale.score(rival)})" if rival is not None else ""
+    against = "against" if comparison.difference < 0 else "over"
     interval = f"95% interval {scale.interval(comparison.interval)}"
     if not comparison.significant:
         certainty = f"Not significant: the {interval} contains 0."
@@ -148,7 +149,7 @@ def verdict(summary: Mapping[str, Any], scale: Scale) -> tuple[str, str]:
         certainty = f"{interval[0].upper()}{interval[1:]}."
     return (
         scale.difference(comparison.difference),
-        f"over {comparison.baseline}, the best baseline, on test data{scores}. {certainty}",
+        f"{against} {comparison.baseline}, the best baseline, on test data{scores}. {certainty}",
     )
 
 

@@ -59,8 +59,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def binary(self) -> int:
-        """How many genes, the first, only switch something on, above 0.5, or off."""
+    def binary(self) -> range:
+        """The genes that only switch something on, above 0.5, or off."""
         ...
 
     @property

@@ -4,6 +4,7 @@ Every step can be interrupted at any moment; the same call goes on where it stoo
 """
 
 import logging
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -114,49 +115,16 @@ def _run(
     folder.require_free()
     final = resolved.resolve(ready.config, ready.engine, ready.algorithm)
     if folder.config.is_file():
-        resolved.require_same(resolved.read_recorded(folder.config), final, folder.path)
+        recorded = resolved.read_recorded(folder.config)
+        resolved.require_same(recorded, final, folder.path)
+        if part.leads and (changed := resolved.changed_end(recorded, final)):
+            warnings.warn(f"{folder.path}: {changed}", stacklevel=2)
     part.require_alike(final)
     if settled and folder.model.is_dir():
         return
     with logged_to(part.log(folder)):
         folder.write(folder.config, resolved.as_yaml(final))
         _Evolution(final, folder, ready.engine, ready.algorithm, progress, publish).run()
-
-
-def plan(
-    config: str | Path | Mapping[str, Any], overrides: Iterable[str] = (), build: Build = engine_of
-) -> dict[str, str]:
-    """What a run would do, a line a name, after all checks; reads no weights and writes nothing."""
-    stages = legs(resolved.read_config(config, overrides), Path("run"))
-    lines: dict[str, str] = {}
-    for leg in stages:
-        before = f"{leg.config.stage}: " if len(stages) > 1 else ""
-        found = _plan(leg.checkable, build) if leg.checkable else {"space": "depends on the models made before it"}
-        lines |= {before + name: text for name, text in found.items()}
-    return lines
-
-
-def _plan(wanted: EvolveConfig, build: Build) -> dict[str, str]:
-    engine = build(wanted)
-    made = algorithm_of(wanted, engine)
-    require_usable(wanted, engine, made)
-    limit = limit_of(wanted)
-    total = limit.total(made.population)
-    hours = wanted.search.budget.hours
-    counted = f"{total} generations, {total * made.population} candidates" if total else "any number of candidates"
-    merges = [merge.name for merge in (*parents(wanted), *engine.baselines)]
-    if has_random_search(wanted):
-        merges.append(
-            f"{RANDOM_SEARCH} ({'as many candidates' if not total else f'{total * made.population} candidates'})"
-        )
-    return {
-        "space": f"{wanted.space.title}, {engine.dimension} dimensions",
-        "search": f"{choose(wanted.search.algorithm, engine.dimension)}, population {made.population}, {counted}"
-        + (f", at most {hours:g} hours" if hours else ""),
-        "baselines": ", ".join(merges),
-        "devices": engine.devices,
-        **engine.plan(),
-    }
 
 
 def algorithm_of(config: EvolveConfig, engine: Engine) -> Algorithm:

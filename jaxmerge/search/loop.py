@@ -18,7 +18,7 @@ from jaxmerge.search.examples import Examples, Scores
 from jaxmerge.search.history import Generation, History, clean
 from jaxmerge.search.host import on_host
 from jaxmerge.search.keys import draw_key, stage_key
-from jaxmerge.search.progress import Report, measure
+from jaxmerge.search.progress import Report, Tally, measure
 from jaxmerge.search.ranking import composite, descents, example_losses, losses, ordinal
 from jaxmerge.search.result import Result
 from jaxmerge.search.snapshot import Snapshots
@@ -93,6 +93,9 @@ def search(
     if recorded and snapshots and (stored := snapshots.load(state, history)):
         number, state = stored[0] + 1, stored[1]
     seconds = history.seconds(stage.name)
+    tally = Tally()
+    for generation in recorded:
+        tally.add(generation)
     while number < len(recorded) or not stage.limit.reached(number, algorithm.population, seconds):
         with on_host():
             asked, state = algorithm.ask(draw_key(key, number, "ask"), number, state)
@@ -114,9 +117,10 @@ def search(
                 examples.save(number, kept)
             history.append(generation)
             recorded.append(generation)
+            tally.add(generation)
             seconds += sum(result.seconds for result in generation.results)
             if report:
-                report(measure(stage.name, recorded, stage.limit, algorithm.population, seconds))
+                report(measure(stage.name, tally, stage.limit, algorithm.population, seconds))
         if kept is None and several(algorithm) == "examples":
             kept = [result.examples for result in score(genomes, number)]
         with on_host():

@@ -125,6 +125,18 @@ def require_same(recorded: EvolveConfig, config: EvolveConfig, folder: Path) -> 
         )
 
 
+def changed_end(recorded: EvolveConfig, config: EvolveConfig) -> str | None:
+    """Where the search ends now, and where it was to end, if that is another place."""
+    was, now = (_end(each) for each in (recorded, config))
+    return None if was == now else f"was started with {was}; it ends now with {now}"
+
+
+def _end(config: EvolveConfig) -> str:
+    search = config.search
+    limits = {"generations": search.generations} | {f"budget.{k}": v for k, v in search.budget.model_dump().items()}
+    return ", ".join(f"search.{key}: {value:g}" for key, value in limits.items() if value is not None)
+
+
 def first_difference(
     one: Mapping[str, Any], other: Mapping[str, Any], free: Iterable[tuple[str, ...]] = (("origin", "folder"),)
 ) -> tuple[str, str, str] | None:

@@ -6,6 +6,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -13,6 +14,7 @@ from pydantic import (
 from jaxmerge.errors import InputError, unknown
 from jaxmerge.operators.interface import Parameter
 from jaxmerge.operators.registry import operator
+from jaxmerge.spaces.groups import Granularity
 from jaxmerge.strict import Strict, misfit
 
 Name = Annotated[str, Field(min_length=1)]
@@ -98,6 +100,15 @@ class Space(Strict):
     input: Name | None = None
     max_hops: Annotated[int, Field(ge=2)] = 64
     included: Included = Included()
+
+    @field_validator("granularity")
+    @classmethod
+    def _granularity_is_known(cls, value: Any) -> Any:
+        try:
+            Granularity.parse(value)
+        except InputError as error:
+            raise ValueError(str(error).removeprefix("space.granularity: ")) from None
+        return value
 
     @property
     def title(self) -> str:

@@ -1,6 +1,7 @@
 """`jaxmerge merge` from outside."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxmerge.cli.main import main
+from jaxmerge.documents import write_yaml
 from jaxmerge.merging.merge import merge
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -33,10 +35,32 @@ def test_a_dry_run_prints_plan_memory_and_size_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["merge", RECIPE, str(tmp_path / "out"), "--dry-run"]) == 0
+    short = capsys.readouterr().out
+    assert re.search(r"^model\.layers\.\{0\.\.5\}\.mlp\.\*  +18  +ties  +\d, \d(, \d)?  +\d  +weight=", short, re.MULTILINE)
+    assert max(map(len, short.splitlines())) < 200
+    assert main(["merge", RECIPE, str(tmp_path / "out"), "--dry-run", "--verbose"]) == 0
     printed = capsys.readouterr().out
+    assert len(printed.splitlines()) > 2 * len(short.splitlines())
     for part in ("ties", "inputs/ft3", "model.layers.5.mlp.up_proj.weight [32, 16] float32", "memory", "62.3 kB"):
         assert part in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_slices_are_listed_with_the_layers_they_come_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = GOLDEN / "inputs" / "ft1"
+    one, two = ({"sources": [{"model": str(model), "layer_range": span}]} for span in ([0, 4], [2, 6]))
+    (tmp_path / "r.yaml").write_text(write_yaml({"merge_method": "passthrough", "slices": [one, two]}))
+    assert main(["merge", str(tmp_path / "r.yaml"), str(tmp_path / "out"), "--dry-run"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["model.layers.{0..3}.self_attn.*", "16", "copy", "0"] in rows
+    assert ["model.layers.{4..7}.input_layernorm.weight", "4", "copy", "0", "(layer", "-2)"] in rows
+
+
+def test_a_missing_argument_points_to_its_commands_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["merge", RECIPE]) == 2
+    assert capsys.readouterr().err == "jaxmerge: Missing argument 'OUT'. (see jaxmerge merge --help)\n"
 
 
 def test_wrong_input_is_exit_code_2_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,7 @@ def test_an_interval_that_contains_zero_is_called_not_significant(make_run, summ
 
 def test_a_worse_merge_is_called_worse(make_run, summary):
     summary["comparison"].update(difference=-0.1, interval=[-0.15, -0.05])
-    assert "−10.0 points over random_search" in (text := Page(build(make_run(summary=summary))).text)
+    assert "−10.0 points against random_search" in (text := Page(build(make_run(summary=summary))).text)
     assert "The evolved merge is worse; 95% interval −15.0 to −5.0." in text
 
 

@@ -16,6 +16,7 @@ def test_rows_go_from_parents_to_the_evolved_merge_with_the_verdict_below(summar
     text = _printed(summary, config)
     rows = [line.split()[0] for line in text.splitlines() if "%" in line and " to " in line]
     assert rows[:3] == ["base", "ja", "math"] and rows[-3:-1] == ["random_search", "evolved"]
+    assert "equal budget" in next(line for line in text.splitlines() if line.split()[:1] == ["random_search"])
     assert "+17.4 points over random_search" in text
     assert "55.7 to 64.3" in text
 

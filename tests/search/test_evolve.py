@@ -16,7 +16,8 @@ from fake_engine import FakeEngine, write_config
 
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError, Interrupted
-from jaxmerge.search.evolve import evolve, plan
+from jaxmerge.search.dry_run import plan
+from jaxmerge.search.evolve import evolve
 from jaxmerge.search.lock import locked
 from jaxmerge.search.progress import Progress
 from jaxmerge.search.result import Result
@@ -191,7 +192,8 @@ def test_what_was_measured_is_not_measured_again(config: Path, tmp_path: Path) -
 def test_more_generations_go_on(config: Path, whole: Path, tmp_path: Path) -> None:
     evolve(config, tmp_path / "run", overrides=["search.generations=3"], build=FakeEngine)
     assert Run(tmp_path / "run", FakeEngine).summary["candidates"] == 24
-    evolve(config, tmp_path / "run", build=FakeEngine)
+    with pytest.warns(UserWarning, match=r"run: was started with search.generations: 3; it ends now with .*: 6$"):
+        evolve(config, tmp_path / "run", build=FakeEngine)
     ours = sorted(history(tmp_path / "run"), key=lambda r: (r["stage"], r["generation"], r["index"]))
     assert ours == history(whole)
 

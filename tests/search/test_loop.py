@@ -14,8 +14,10 @@ import pytest
 
 from jaxmerge.errors import InputError
 from jaxmerge.search.algorithms.registry import Algorithm, algorithm
-from jaxmerge.search.history import History, decimals
+from jaxmerge.search.history import Generation, History, decimals
 from jaxmerge.search.loop import Limit, Stage, search
+from jaxmerge.search.progress import Tally
+from jaxmerge.search.ranking import best_score
 from jaxmerge.search.result import Result
 from jaxmerge.search.snapshot import Snapshots
 
@@ -52,6 +54,25 @@ def run(file: Path, made: Stage, score: Quadratic, snapshots: Snapshots | None =
     history.repair()
     search(made, score, history, snapshots)
     return history
+
+
+def test_progress_is_that_of_all_generations_though_each_is_counted_once() -> None:
+    def scored(score: float | None, left: int | None = None) -> Result:
+        # Who left a race has a score of the first few examples only, and an estimate.
+        return Result(score, 0.0, {"q": score}, 0.01, left=left, estimate=score if left else None)
+
+    generations = [
+        [scored(0.9, left=1), scored(None)],
+        [scored(0.2), scored(0.8, left=2)],
+        [scored(None), scored(None)],
+        [scored(0.1), scored(0.4)],
+    ]
+    tally, everything = Tally(), []
+    for number, results in enumerate(generations):
+        tally.add(Generation("parameter", number, np.zeros((2, 1), np.float32), results))
+        everything += results
+        assert (tally.best, tally.candidates) == (best_score(everything), len(everything))
+    assert (tally.best, tally.failed, tally.mean, tally.generations) == (0.4, 3, 0.25, 4)
 
 
 @pytest.mark.parametrize("name", ["CMA_ES", "PSO"])

@@ -19,7 +19,8 @@ from jaxmerge.errors import InputError
 from jaxmerge.objectives.intervals import interval
 from jaxmerge.search.algorithms.pareto import hypervolume, nondominated
 from jaxmerge.search.algorithms.registry import algorithm
-from jaxmerge.search.evolve import evolve, plan
+from jaxmerge.search.dry_run import plan
+from jaxmerge.search.evolve import evolve
 from jaxmerge.search.resolved import read_config
 from jaxmerge.search.run import Run
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,10 @@ def test_a_killed_process_costs_a_restart_and_nothing_else(world: Path, alone: l
         world.parent / "alone" / "model" / "model.safetensors"
     ).read_bytes()
     assert {"run.log", "process-1.log"} <= {file.name for file in (out / "log").iterdir()}
+    # By process 0 alone: one event file for each of its two starts.
+    assert (out / "state" / "kinship.json").is_file()
+    if find_spec("tensorboardX"):
+        assert len(list((out / "log" / "tensorboard").iterdir())) == 2
 
 
 @needs_proc

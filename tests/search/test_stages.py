@@ -19,8 +19,9 @@ from jaxmerge.recipe.renaming import references_in
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.best_recipe import best_recipe
 from jaxmerge.search.config import EvolveConfig
+from jaxmerge.search.dry_run import plan
 from jaxmerge.search.engines.parameter import ParameterEngine
-from jaxmerge.search.evolve import evolve, plan
+from jaxmerge.search.evolve import evolve
 from jaxmerge.search.progress import Progress
 from jaxmerge.search.resolved import read_config
 from jaxmerge.search.run import Run
@@ -128,6 +129,10 @@ def test_the_plan_tells_of_every_stage(config: dict[str, Any]) -> None:
     lines = plan(config, build=Engine)
     assert "2 generations, 12 candidates" in lines["first: search"]
     assert "3 generations, 24 candidates" in lines["second: search"]
+    # That of both, in whole generations of 8, as the run has it.
+    assert "random_search (40 candidates)" in lines["second: baselines"]
+    steps = [STAGES[0] | {"search": STAGES[0]["search"] | {"warm_start": {"steps": 2}}}, STAGES[1]]
+    assert "random_search (48 candidates)" in plan(config | {"stages": steps}, build=Engine)["second: baselines"]
 
 
 def test_real_models_go_through_two_stages(

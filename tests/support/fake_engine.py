@@ -41,7 +41,7 @@ class FakeEngine:
 
     dimension = DIMENSION
     positions = np.linspace(0, 1, DIMENSION)
-    binary = 0
+    binary = range(0)
     splits: tuple[str, ...] = ("search", "validation", "test")
     tokens: Mapping[str, np.ndarray] = {"near": np.full(EXAMPLES, 3)}
     sampled = False

@@ -27,7 +27,7 @@ LARGEST = 1024
 
 
 def build(
-    dimension: int, population: int, sigma: float, options: Mapping[str, Any], binary: int, **_: Any
+    dimension: int, population: int, sigma: float, options: Mapping[str, Any], binary: range, **_: Any
 ) -> "CatCMAwM":
     """Raises InputError where cmaes is not installed, and where there are no switches, or too many other genes."""
     name = "search.algorithm: catcmawm"
@@ -37,34 +37,35 @@ def build(
         import cmaes  # noqa: F401
     except ImportError:
         raise InputError(f"{name} needs cmaes; pip install 'jaxmerge[mixed]'") from None
-    if binary == 0:
-        raise InputError(f"{name} is for spaces with switches, which a data-flow space has; use CMA_ES")
-    if dimension - binary > LARGEST:
-        raise InputError(f"{name} takes up to {LARGEST} scales, not {dimension - binary}; use scales: hop")
+    if not binary:
+        raise InputError(f"{name} is for spaces with switches, which kinds dataflow and joint have; use CMA_ES")
+    if (others := dimension - len(binary)) > LARGEST:
+        raise InputError(f"{name} takes up to {LARGEST} genes besides the switches, not {others}; use scales: hop")
     return CatCMAwM(dimension, max(population, 4), sigma, binary)
 
 
 @dataclass(frozen=True)
 class CatCMAwM:
-    """binary: how many genes, the first, are switches: 0 or 1. The state: the distribution, and what was asked."""
+    """binary: the genes that are switches: 0 or 1. The state: the distribution, and what was asked."""
 
     dimension: int
     population: int
     sigma: float
-    binary: int
+    binary: range
     compares: bool = False
 
     @property
     def _others(self) -> int:
-        return self.dimension - self.binary
+        return self.dimension - len(self.binary)
 
     def init(self, key: Array, start: np.ndarray) -> Any:
         """A switch is on with the probability with which the start's gene, `sigma` around it, is above 0.5."""
-        on = norm.cdf((start[: self.binary].astype(np.float64) - 0.5) / self.sigma)
-        margin = 1 - 0.73 ** (1 / self.binary)
+        switches, others = np.array(self.binary), np.setdiff1d(np.arange(self.dimension), self.binary)
+        on = norm.cdf((start[switches].astype(np.float64) - 0.5) / self.sigma)
+        margin = 1 - 0.73 ** (1 / len(self.binary))
         on = np.clip(on, margin, 1 - margin)
-        made = self._fresh(start[self.binary :].astype(np.float64), np.stack([1 - on, on], axis=1))
-        asked = np.zeros((self.population, self._others)), np.zeros((self.population, self.binary), bool)
+        made = self._fresh(start[others].astype(np.float64), np.stack([1 - on, on], axis=1))
+        asked = np.zeros((self.population, self._others)), np.zeros((self.population, len(self.binary)), bool)
         return self._state(made) | {"raw": asked[0], "on": asked[1]}
 
     def ask(self, key: Array, generation: int, state: Any) -> tuple[np.ndarray, Any]:
@@ -72,11 +73,13 @@ class CatCMAwM:
         made._rng.seed(host_seed(key))
         solutions = [made.ask() for _ in range(self.population)]
         on = np.stack([solution.c[:, 1] for solution in solutions])
-        parts, raw = [on.astype(np.float32)], state["raw"]
+        genomes, raw = on.astype(np.float32), state["raw"]
         if self._others:
             raw = np.stack([solution._v_raw for solution in solutions])
-            parts.append(np.stack([solution.x for solution in solutions]).astype(np.float32))
-        return np.concatenate(parts, axis=1), state | {"raw": raw, "on": on}
+            others = np.stack([solution.x for solution in solutions]).astype(np.float32)
+            before, behind = np.split(others, [self.binary.start], axis=1)
+            genomes = np.concatenate([before, genomes, behind], axis=1)
+        return genomes, state | {"raw": raw, "on": on}
 
     def tell(self, key: Array, generation: int, genomes: np.ndarray, fitness: np.ndarray, state: Any) -> Any:
         from cmaes import CatCMAwM as Library
@@ -95,7 +98,7 @@ class CatCMAwM:
         others = self._others
         return Library(
             x_space=[[0.0, 1.0]] * others if others else None,
-            c_space=[2] * self.binary,
+            c_space=[2] * len(self.binary),
             population_size=self.population,
             mean=mean.copy() if others else None,
             sigma=self.sigma if others else None,
@@ -117,7 +120,7 @@ class CatCMAwM:
         return state
 
     def _primed(self, state: Any, generation: int) -> Any:
-        made = self._fresh(np.full(self._others, 0.5), np.full((self.binary, 2), 0.5))
+        made = self._fresh(np.full(self._others, 0.5), np.full((len(self.binary), 2), 0.5))
         for name in self._learnt:
             value = np.array(state[name])
             setattr(made, name, value if value.ndim else float(value))

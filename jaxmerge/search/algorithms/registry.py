@@ -98,7 +98,7 @@ def algorithm(
     folder: Path = Path(),
     objectives: int = 1,
     positions: np.ndarray | None = None,
-    binary: int = 0,
+    binary: range = range(0),
 ) -> Algorithm:
     """The algorithm of a name: ours, evosax's, `random_search`, `module:function` or an entry point.
 
@@ -106,7 +106,7 @@ def algorithm(
     sigma: first standard deviation, in widths of the box. folder: where a user's module is looked for first.
     objectives: how many there are, for algorithms that are told of several.
     positions: where in the model each gene acts, float `[d]` from 0, its beginning, to 1; None: evenly, in their order.
-    binary: how many genes, the first, only switch something on, above 0.5, or off.
+    binary: the genes that only switch something on, above 0.5, or off.
     Raises InputError for an unknown name or option, and for a population that the algorithm refuses.
     """
     options = dict(options or {})

@@ -57,8 +57,8 @@ class DataflowEngine(ScoringEngine):
         return self._space.positions
 
     @property
-    def binary(self) -> int:
-        return self._space.slots
+    def binary(self) -> range:
+        return range(self._space.slots)
 
     @cached_property
     def baselines(self) -> tuple[Untuned, ...]:

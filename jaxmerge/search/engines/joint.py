@@ -47,9 +47,9 @@ class JointEngine(DataflowEngine):
         return self._joint.positions
 
     @property
-    def binary(self) -> int:
-        # The slots' indicators are not the first genes.
-        return 0
+    def binary(self) -> range:
+        first = self._joint.parameter.dimension
+        return range(first, first + self._space.slots)
 
     @property
     def starts(self) -> tuple[Untuned, ...]:

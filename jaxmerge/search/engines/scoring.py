@@ -128,8 +128,8 @@ class ScoringEngine(ABC):
         return np.linspace(0.0, 1.0, self.dimension)
 
     @property
-    def binary(self) -> int:
-        return 0
+    def binary(self) -> range:
+        return range(0)
 
     @property
     def splits(self) -> tuple[str, ...]:

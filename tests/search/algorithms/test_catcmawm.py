@@ -16,8 +16,8 @@ SWITCHES, SCALES = 8, 4
 WANTED = np.array([1, 0, 1, 1, 0, 0, 1, 0])
 
 
-def made(binary: int = SWITCHES, others: int = SCALES, **changes: Any) -> Any:
-    return algorithm("catcmawm", binary + others, binary=binary, population=12, **changes)
+def made(binary: int = SWITCHES, others: int = SCALES, first: int = 0, **changes: Any) -> Any:
+    return algorithm("catcmawm", binary + others, binary=range(first, first + binary), population=12, **changes)
 
 
 def loss(genomes: np.ndarray) -> np.ndarray:
@@ -71,6 +71,23 @@ def test_it_is_the_librarys_own_search() -> None:
         library.tell([(solution, float(value)) for solution, value in zip(solutions, losses, strict=True)])
 
 
+def test_switches_may_stand_between_other_genes() -> None:
+    """As in a joint space: the same search with its genes in another order."""
+    first, between = made(sigma=0.2), made(first=1, sigma=0.2)
+    order = [*range(1, 1 + SWITCHES), 0, *range(1 + SWITCHES, SWITCHES + SCALES)]
+    start = np.random.default_rng(2).random(12, np.float32)
+    states = first.init(jax.random.key(0), start[order]), between.init(jax.random.key(0), start)
+    for generation in range(3):
+        ask, tell = keys(generation)
+        genomes, one = first.ask(ask, generation, states[0])
+        moved, other = between.ask(ask, generation, states[1])
+        np.testing.assert_array_equal(moved[:, order], genomes)
+        states = (
+            first.tell(tell, generation, genomes, loss(genomes), one),
+            between.tell(tell, generation, moved, loss(genomes), other),
+        )
+
+
 def test_switches_start_with_the_probability_of_the_start() -> None:
     search = made(sigma=0.1667)
     start = np.full(12, 0.5, np.float32)
@@ -84,7 +101,7 @@ def test_switches_start_with_the_probability_of_the_start() -> None:
 def test_what_it_cannot_search_is_refused() -> None:
     with pytest.raises(InputError, match=r"search\.algorithm: catcmawm is for spaces with switches"):
         made(binary=0)
-    with pytest.raises(InputError, match="takes up to 1024 scales, not 2000; use scales: hop"):
+    with pytest.raises(InputError, match="takes up to 1024 genes besides the switches, not 2000; use scales: hop"):
         made(others=2000)
     with pytest.raises(InputError, match=r"search\.options: catcmawm has none"):
         made(options={"margin": 0.1})

@@ -14,7 +14,8 @@ from jaxmerge.search.algorithms.bounds import reflect
 from jaxmerge.search.algorithms.m2n2 import M2N2
 from jaxmerge.search.algorithms.pareto import hypervolume
 from jaxmerge.search.algorithms.registry import algorithm
-from jaxmerge.search.evolve import evolve, plan
+from jaxmerge.search.dry_run import plan
+from jaxmerge.search.evolve import evolve
 from jaxmerge.search.keys import draw_key, stage_key
 from jaxmerge.search.run import Run
 

@@ -25,8 +25,8 @@ from jaxmerge.report.genomes import gene_names
 from jaxmerge.report.run_data import read_run
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.dry_run import plan
 from jaxmerge.search.engines.joint import JointEngine
-from jaxmerge.search.evolve import plan
 from jaxmerge.search.resolved import read_config
 
 WEIGHT = [-0.3, 1.8]
@@ -198,7 +198,7 @@ def test_gradients_are_those_of_merge_and_gates(tmp_path: Path) -> None:
 
 
 def test_an_extended_run_is_that_of_one_go_on_two_devices(tmp_path: Path) -> None:
-    search = {"generations": 2, "baselines": ["uniform"]}
+    search = {"generations": 2, "baselines": ["uniform"], "algorithm": "catcmawm"}
     path = write_world(tmp_path, space=PLAIN | {"repeats": 1}, objectives=OBJECTIVES[:1], search=search)
     for generations in (1, 2):
         run = evolve(path, tmp_path / "run", overrides=[f"search.generations={generations}"])
@@ -208,6 +208,8 @@ def test_an_extended_run_is_that_of_one_go_on_two_devices(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert history(tmp_path / "both") == history(tmp_path / "run")
     assert json.loads((tmp_path / "both" / "summary.json").read_text())["devices"].startswith("2 x")
+    slots = np.array([row["genome"] for row in history(tmp_path / "run") if row["stage"] == "joint"])[:, 10:19]
+    assert set(np.unique(slots)) == {0.0, 1.0}
     assert (tmp_path / "both" / "best.yaml").read_text() == (tmp_path / "run" / "best.yaml").read_text()
 
     assert run.summary["start"] == "uniform"

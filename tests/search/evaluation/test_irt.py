@@ -10,8 +10,9 @@ from scipy import stats
 from tiny_world import write_world
 
 from jaxmerge.errors import InputError
+from jaxmerge.search.dry_run import plan
 from jaxmerge.search.evaluation.irt import Items, fit
-from jaxmerge.search.evolve import evolve, plan
+from jaxmerge.search.evolve import evolve
 
 IRT = {"kind": "irt", "subset": 4}
 

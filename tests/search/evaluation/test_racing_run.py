@@ -10,9 +10,10 @@ from tiny_world import write_world
 
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.interface import Block
+from jaxmerge.search.dry_run import plan
 from jaxmerge.search.engines.parameter import ParameterEngine
 from jaxmerge.search.evaluation.racing_score import RacingScore
-from jaxmerge.search.evolve import evolve, plan
+from jaxmerge.search.evolve import evolve
 from jaxmerge.search.history import History
 from jaxmerge.search.resolved import read_config
 
