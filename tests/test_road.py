@@ -12,24 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_world import write_world
+from tiny_world import OBJECTIVES, write_world
 
 from jaxmerge.converters.checkpoint import Checkpoint
-
-OBJECTIVES = [
-    {
-        "name": name,
-        "kind": kind,
-        "prompt": "{question}",
-        "answer": " {answer}",
-        "data": {split: f"{split}.jsonl" for split in ("search", "validation", "test")},
-        **extra,
-    }
-    for name, kind, extra in (
-        ("copy", "likelihood", {}),
-        ("say", "generate", {"metric": "contains", "max_new_tokens": 6}),
-    )
-]
 
 
 def command(*arguments: object, devices: int = 1) -> tuple[list[str], dict[str, str]]:

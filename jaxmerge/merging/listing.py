@@ -15,7 +15,7 @@ COLUMNS = ("tensors", "number", "operator", "sources", "base", "parameters")
 
 @dataclass(frozen=True)
 class _Name:
-    """A tensor's name in parts: `model.layers.`, 3, `.mlp`, `.up_proj.weight`; outside the layers one part, the last."""
+    """A tensor's name in parts: `model.layers.`, 3, `.mlp`, `.up_proj.weight`; outside the layers it is all `rest`."""
 
     before: str
     layer: int | None

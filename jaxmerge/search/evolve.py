@@ -117,7 +117,8 @@ def _run(
     if folder.config.is_file():
         recorded = resolved.read_recorded(folder.config)
         resolved.require_same(recorded, final, folder.path)
-        if part.leads and (changed := resolved.changed_end(recorded, final)):
+        ends = not settled and part.leads
+        if ends and (changed := resolved.changed_end(recorded, final)):
             warnings.warn(f"{folder.path}: {changed}", stacklevel=2)
     part.require_alike(final)
     if settled and folder.model.is_dir():

@@ -36,7 +36,8 @@ def test_a_dry_run_prints_plan_memory_and_size_and_writes_nothing(
 ) -> None:
     assert main(["merge", RECIPE, str(tmp_path / "out"), "--dry-run"]) == 0
     short = capsys.readouterr().out
-    assert re.search(r"^model\.layers\.\{0\.\.5\}\.mlp\.\*  +18  +ties  +\d, \d(, \d)?  +\d  +weight=", short, re.MULTILINE)
+    row = r"^model\.layers\.\{0\.\.5\}\.mlp\.\*  +18  +ties  +\d, \d(, \d)?  +\d  +weight="
+    assert re.search(row, short, re.MULTILINE)
     assert max(map(len, short.splitlines())) < 200
     assert main(["merge", RECIPE, str(tmp_path / "out"), "--dry-run", "--verbose"]) == 0
     printed = capsys.readouterr().out

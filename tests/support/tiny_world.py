@@ -11,6 +11,21 @@ from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 from tokenizers import models, pre_tokenizers
 
+# One that is scored by likelihood, and one by what is written.
+OBJECTIVES = [
+    {
+        "name": name,
+        "kind": kind,
+        "prompt": "{question}",
+        "answer": " {answer}",
+        "data": {split: f"{split}.jsonl" for split in ("search", "validation", "test")},
+        **extra,
+    }
+    for name, kind, extra in (
+        ("copy", "likelihood", {}),
+        ("say", "generate", {"metric": "contains", "max_new_tokens": 6}),
+    )
+]
 WORDS = [f"w{i}" for i in range(4, 37)]
 
 

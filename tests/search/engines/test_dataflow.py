@@ -17,7 +17,7 @@ import torch
 from damage import change_json, change_tensors, change_yaml
 from on_disk import assert_same_texts, history, likelihoods, tensors
 from safetensors.numpy import save_file
-from tiny_world import write_examples, write_world
+from tiny_world import OBJECTIVES, write_examples, write_world
 from transformers import AutoModelForCausalLM
 
 from jaxmerge.architectures.registry import ARCHITECTURES
@@ -36,20 +36,6 @@ from jaxmerge.search.evolve import algorithm_of
 from jaxmerge.search.resolved import read_config
 
 SPACE = {"kind": "dataflow", "repeats": 4, "max_hops": 24}
-OBJECTIVES = [
-    {
-        "name": name,
-        "kind": kind,
-        "prompt": "{question}",
-        "answer": " {answer}",
-        "data": {split: f"{split}.jsonl" for split in ("search", "validation", "test")},
-        **extra,
-    }
-    for name, kind, extra in (
-        ("copy", "likelihood", {}),
-        ("say", "generate", {"metric": "contains", "max_new_tokens": 6}),
-    )
-]
 
 
 def write_pool(root: Path, space: dict[str, Any] = SPACE, **changes: Any) -> Path:
@@ -73,18 +59,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> DataflowEngine:
     path = write_pool(tmp_path_factory.mktemp("pool"), objectives=OBJECTIVES)
     write_examples(path.with_name("test.jsonl"), np.random.default_rng(6), 64)
     return engine_of(path)
-
-
-@pytest.fixture(scope="module")
-def genome(engine: DataflowEngine) -> np.ndarray:
-    return np.random.default_rng(4).random(engine.dimension, np.float32)
-
-
-@pytest.fixture(scope="module")
-def exported(engine: DataflowEngine, genome: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported") / "model"
-    engine.export(genome, folder)
-    return folder
 
 
 def test_transformers_gives_the_recorded_score_and_the_same_text(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from damage import change_json, change_tensors, change_yaml
 from on_disk import assert_same_texts, history, likelihoods, tensors
-from tiny_world import write_world
+from tiny_world import OBJECTIVES, write_world
 from transformers import AutoModelForCausalLM
 
 from jaxmerge.documents import Document, write_documents
@@ -39,20 +39,6 @@ SPACE = {
     "max_hops": 12,
 }
 PLAIN = SPACE | {"operator": "task_arithmetic", "granularity": "layer", "parameters": {"weight": WEIGHT}}
-OBJECTIVES = [
-    {
-        "name": name,
-        "kind": kind,
-        "prompt": "{question}",
-        "answer": " {answer}",
-        "data": {split: f"{split}.jsonl" for split in ("search", "validation", "test")},
-        **extra,
-    }
-    for name, kind, extra in (
-        ("copy", "likelihood", {}),
-        ("say", "generate", {"metric": "contains", "max_new_tokens": 6}),
-    )
-]
 
 
 def engine_of(path: Path) -> JointEngine:
@@ -69,18 +55,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(world: Path) -> JointEngine:
     return engine_of(world)
-
-
-@pytest.fixture(scope="module")
-def genome(engine: JointEngine) -> np.ndarray:
-    return np.random.default_rng(4).random(engine.dimension, np.float32)
-
-
-@pytest.fixture(scope="module")
-def exported(engine: JointEngine, genome: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported") / "model"
-    engine.export(genome, folder)
-    return folder
 
 
 def test_a_genome_is_that_of_both_spaces(engine: JointEngine) -> None:
