@@ -61,7 +61,7 @@ def test_scores_data_and_search_are_told(config, summary):
     card = _card(config, summary, [Parent("math", "math")])
     for line in (
         "| evolved |  | 67.7% | 60.0% | 55.7 to 64.3 |",
-        "| random_search |  | 44.8% | 42.6% | 38.3 to 46.9 |",
+        "| random_search | equal budget | 44.8% | 42.6% | 38.3 to 46.9 |",
         "  - test: `test.jsonl`, 500 examples",
         "- seed: 0",
         "- algorithm: CMA_ES",

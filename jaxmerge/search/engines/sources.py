@@ -38,8 +38,8 @@ class Models:
         """The recipe's key for a tokenizer that is not that of `like`."""
         if self.tokenizer == self.like.folder:
             return {}
-        named = {source.folder: self.references[name] for name, source in self.experts.items()}
-        return {"tokenizer_source": named.get(self.tokenizer, str(self.tokenizer.resolve()))}
+        made = {self.experts[name].folder: name for name in self.experts if self.references[name] == name}
+        return {"tokenizer_source": made.get(self.tokenizer, str(self.tokenizer.resolve()))}
 
 
 def open_models(config: EvolveConfig) -> Models:
