@@ -17,7 +17,7 @@ from jaxmerge.converters.lora_writer import NewLora
 from jaxmerge.converters.output_folder import output_folder, require_absent
 from jaxmerge.converters.reference import resolve
 from jaxmerge.errors import CheckpointError, InputError, unknown
-from jaxmerge.merging.card import CARD, Parent, front_matter, parents_section
+from jaxmerge.merging.card import CARD, Parent, front_matter, local_names, parents_section
 from jaxmerge.merging.decomposition import decompose
 from jaxmerge.recipe.dtypes import is_float
 from jaxmerge.recipe.layers import find_layers, in_model_order, is_embedding
@@ -193,7 +193,8 @@ def _square(array: np.ndarray) -> float:
 
 
 def _card(model: str, base: str, tuned: Checkpoint, origin: Checkpoint, found: Extraction) -> str:
-    parents = [Parent.of("", ref, checkpoint.location) for ref, checkpoint in ((base, origin), (model, tuned))]
+    sources, names = ((base, origin), (model, tuned)), local_names((base, model))
+    parents = [Parent.of("", ref, checkpoint.location, names) for ref, checkpoint in sources]
     matter = front_matter(parents, library="peft", relation="adapter", about=parents[:1], tags=("lora",))
     rank = max((part.rank for part in found.modules.values()), default=0)
     text = (
