@@ -27,7 +27,8 @@ from jaxmerge.population.merged import Values
 from jaxmerge.population.programs import Rows, Shape, continuations, likelihoods
 from jaxmerge.population.routed import Routing, load_layers
 from jaxmerge.runtime.compilations import counted
-from jaxmerge.runtime.mesh import population_mesh, replicated
+from jaxmerge.runtime.mesh import make_mesh
+from jaxmerge.runtime.placement import Placement
 from jaxmerge.spaces.dataflow import Route
 
 HOPS = 64
@@ -78,9 +79,10 @@ def ratio(plain: Any, candidate: Any, rounds: int) -> dict[str, float]:
 def measure(bank_dtype: str, lengths: list[int], rounds: int) -> list[dict[str, Any]]:
     config, table = shape()
     base, experts = sources(1, bank_dtype)
-    place = partial(jax.device_put, device=replicated(population_mesh(1)))
+    mesh = make_mesh(devices=jax.devices()[:1])
+    place = Placement(mesh)
     routing = Routing(load_layers([(table, base), (table, experts[0])], (table, base), place), jnp.float32)
-    form = Shape(replace(config, num_layers=HOPS), jnp.float32, population_mesh(1), 1)
+    form = Shape(replace(config, num_layers=HOPS), jnp.float32, mesh, 1)
     values = path(config.num_layers, 2 * config.num_layers)
     params = written_out(routing, values)
     found = []

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +19,8 @@ from jaxmerge.operators.registry import operator
 from jaxmerge.population.bank import Bank, load_bank, prepare
 from jaxmerge.population.merged import Members, Merging, Values
 from jaxmerge.population.programs import Shape, likelihoods, merged_parameters
-from jaxmerge.runtime.mesh import population_mesh, replicated
+from jaxmerge.runtime.mesh import make_mesh
+from jaxmerge.runtime.placement import Placement
 from jaxmerge.spaces.groups import Granularity, Groups
 
 CONFIG = {
@@ -91,7 +91,7 @@ class Candidate:
         """tokens: int32 `[B, T]`."""
         config, table = shape()
         op = operator(name)
-        mesh = population_mesh(1)
+        mesh = _place().mesh
         groups = Groups.of(table, Granularity())
         experts = len(bank.experts["norm.weight"])
         chosen = {p.name: float(PARAMETERS.get(p.name, p.default or 0.0)) for p in op.parameters}
@@ -135,8 +135,8 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _place() -> Callable[[np.ndarray], jax.Array]:
-    return partial(jax.device_put, device=replicated(population_mesh(1)))
+def _place() -> Placement:
+    return Placement(make_mesh(devices=jax.devices()[:1]))
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], std: float) -> np.ndarray:

@@ -58,6 +58,10 @@ class Table:
         """Shape of the array in the flat dictionary, with the layer axis where the row is stacked."""
         return (self.num_layers, *parameter.shape) if parameter.stacked else parameter.shape
 
+    def axes(self, parameter: Parameter) -> tuple[str, ...]:
+        """The logical axes of that array."""
+        return ("layers", *parameter.axes) if parameter.stacked else parameter.axes
+
     def names(self) -> list[str]:
         """Every tensor name that a checkpoint of this model has."""
         return [name for parameter in self.parameters for name in parameter.names(self.num_layers)]

@@ -15,6 +15,8 @@ from jaxmerge.models.weights import Weights
 
 LOGITS_AT_ONCE = 2**24
 SMALLEST_BLOCK = 1024
+# Of each position the largest logit so far, the sum of exp(logit - largest), and the logit of its target: `[N]`.
+Sums = tuple[Array, Array, Array]
 
 
 def sequence_log_likelihood(
@@ -68,33 +70,51 @@ def _log_likelihood(
     weights: Weights, config: DecoderConfig, x: Array, targets: Array, *, block_size: int | None
 ) -> Array:
     """x `[N, hidden]`, targets int32 `[N]`: log-probability of each target, float32 `[N]`."""
-    vocab = config.vocab_size
+    # Where the vocabulary is divided, its parts go side by side: what follows is of each, and only the sums meet.
+    shards = weights.vocabulary_shards
+    vocab = config.vocab_size // shards
     size = min(block_size or vocabulary_block(vocab, x.shape[0]), vocab)
     path = head_path(config)
 
-    # Recomputed in the backward pass, which would otherwise keep the logits of every block.
-    @jax.checkpoint
-    def step(carry: tuple[Array, Array, Array], first: Array) -> tuple[tuple[Array, Array, Array], None]:
+    def grown(carry: Sums, rows: Array, begin: Array, start: Array, first: Array) -> Sums:
+        """The sums with those of a block. begin: the token of the part's first row."""
         largest, total, target_logit = carry
-        # The last block is moved back to end with the vocabulary; rows of the block before it are not counted again.
-        start = jnp.minimum(first, vocab - size)
-        rows = weights.block(path, start, size).astype(x.dtype)
         logits = jnp.einsum("nd,vd->nv", x, rows, precision=PRECISION, preferred_element_type=jnp.float32)
         if vocab % size:
             logits = jnp.where(start + jnp.arange(size) >= first, logits, -jnp.inf)
         new_largest = jnp.maximum(largest, lax.stop_gradient(logits.max(axis=-1)))
         total = total * jnp.exp(largest - new_largest) + jnp.exp(logits - new_largest[:, None]).sum(axis=-1)
-        inside = (targets >= first) & (targets < first + size)
-        local = jnp.clip(targets - start, 0, size - 1)
+        wanted = targets - begin
+        inside = (wanted >= first) & (wanted < jnp.minimum(first + size, vocab))
+        local = jnp.clip(wanted - start, 0, size - 1)
         found = jnp.take_along_axis(logits, local[:, None], axis=-1)[:, 0]
-        return (new_largest, total, jnp.where(inside, found, target_logit)), None
+        return new_largest, total, jnp.where(inside, found, target_logit)
 
-    shape = targets.shape
+    # Recomputed in the backward pass, which would otherwise keep the logits of every block.
+    @jax.checkpoint
+    def step(carry: Sums, first: Array) -> tuple[Sums, None]:
+        # The last block is moved back to end with the vocabulary; rows of the block before it are not counted again.
+        start = jnp.minimum(first, vocab - size)
+        rows = weights.block(path, start, size).astype(x.dtype)
+        if shards == 1:
+            return grown(carry, rows, jnp.int32(0), start, first), None
+        begins = vocab * jnp.arange(shards, dtype=jnp.int32)
+        return jax.vmap(grown, (0, 0, 0, None, None))(carry, rows, begins, start, first), None
+
+    shape = targets.shape if shards == 1 else (shards, *targets.shape)
     carry = (jnp.full(shape, jnp.finfo(jnp.float32).min), jnp.zeros(shape), jnp.zeros(shape))
     firsts = jnp.arange(0, vocab, size, dtype=jnp.int32)
     if len(firsts) == 1:
         carry, _ = step(carry, firsts[0])
     else:
         carry, _ = lax.scan(step, carry, firsts)
-    largest, total, target_logit = carry
+    largest, total, target_logit = carry if shards == 1 else _together(carry)
     return target_logit - largest - jnp.log(total)
+
+
+def _together(sums: Sums) -> Sums:
+    """The sums of all parts of the vocabulary, whose axis comes first. A target's logit is in one part, and zero in the
+    others."""
+    largest, total, target_logit = sums
+    most = largest.max(axis=0)
+    return most, (total * jnp.exp(largest - most)).sum(axis=0), target_logit.sum(axis=0)

@@ -4,7 +4,7 @@ A decoder asks for weights when it needs them and does not know whether they lie
 That one seam lets a plain model, a merge inside the layer scan and a data-flow path share one forward pass.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import jax
@@ -15,6 +15,15 @@ from jaxmerge.architectures.table import LAYERS
 Params = dict[str, Array]
 
 
+def block_of(matrix: Array, start: Array, size: int, shards: int) -> Array:
+    """See `Weights.block`."""
+    if shards == 1:
+        return lax.dynamic_slice_in_dim(matrix, start, size)
+    # Cutting across the parts would bring all of them to every device.
+    parts = matrix.reshape(shards, -1, *matrix.shape[1:])
+    return lax.dynamic_slice_in_dim(parts, start, size, axis=1)
+
+
 class Weights(Protocol):
     """All arrays come in the compute dtype of the forward pass. `index`, `ids` and `start` may be traced."""
 
@@ -22,6 +31,11 @@ class Weights(Protocol):
     def depth(self) -> int | Array:
         """How many layers there are, at most `num_layers` of the config. Where it is traced, one program serves every
         depth, and layers that are not there take no time."""
+        ...
+
+    @property
+    def vocabulary_shards(self) -> int:
+        """Into how many equal parts the rows of embedding and head are divided, each of which lies somewhere else."""
         ...
 
     def place(self, index: Array) -> Array:
@@ -38,7 +52,7 @@ class Weights(Protocol):
 
     def block(self, path: str, start: Array, size: int) -> Array:
         """`size` consecutive rows from row `start` of a matrix that is not stacked; rows past its end are clamped
-        as by `lax.dynamic_slice`."""
+        as by `lax.dynamic_slice`. Where the rows are divided, these of each part: `[parts, size, columns]`."""
         ...
 
     def whole(self, path: str) -> Array:
@@ -52,6 +66,7 @@ class Stored:
     """Weights that lie in memory: a flat dictionary of parameters, stacked over layers."""
 
     params: Params
+    vocabulary_shards: int = field(default=1, metadata={"static": True})
 
     @property
     def depth(self) -> int:
@@ -71,7 +86,7 @@ class Stored:
         return self.params[path][ids]
 
     def block(self, path: str, start: Array, size: int) -> Array:
-        return lax.dynamic_slice_in_dim(self.params[path], start, size)
+        return block_of(self.params[path], start, size, self.vocabulary_shards)
 
     def whole(self, path: str) -> Array:
         return self.params[path]

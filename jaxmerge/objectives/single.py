@@ -21,6 +21,7 @@ class SingleModel:
     """A population of one; implements `interface.Runner`. There is one program for each shape of bucket.
 
     params: as the model is to be run. dtype: of the forward pass. progress: called with the number of sequences run.
+    vocabulary_shards: see `models.weights.Weights`.
     """
 
     size = 1
@@ -31,20 +32,22 @@ class SingleModel:
         config: DecoderConfig,
         dtype: np.dtype,
         progress: Callable[[int], None] = lambda done: None,
+        vocabulary_shards: int = 1,
     ) -> None:
-        self._params, self._config, self._dtype, self._progress = params, config, dtype, progress
+        self._weights = Stored(params, vocabulary_shards)
+        self._config, self._dtype, self._progress = config, dtype, progress
         self._done = 0
 
     def likelihood(self, batch: Batch) -> np.ndarray:
         out = np.zeros((1, batch.size), np.float32)
-        run = partial(_likelihood, self._params, config=self._config, dtype=self._dtype)
+        run = partial(_likelihood, self._weights, config=self._config, dtype=self._dtype)
         self._fill(out, batch, lambda tokens, valid, counted: run(tokens, valid, counted))
         return out
 
     def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
         out = np.full((1, batch.size, max_new_tokens), -1, np.int32)
         run = partial(
-            _generate, self._params, config=self._config, dtype=self._dtype, length=max_new_tokens, stop_ids=stop_ids
+            _generate, self._weights, config=self._config, dtype=self._dtype, length=max_new_tokens, stop_ids=stop_ids
         )
         self._fill(out, batch, lambda tokens, valid, counted: run(tokens, valid))
         return out
@@ -72,14 +75,14 @@ def _row_blocks(bucket: Bucket) -> list[np.ndarray]:
 
 @partial(jax.jit, static_argnames=("config", "dtype"))
 def _likelihood(
-    params: Params, tokens: Array, valid: Array, counted: Array, *, config: DecoderConfig, dtype: np.dtype
+    weights: Stored, tokens: Array, valid: Array, counted: Array, *, config: DecoderConfig, dtype: np.dtype
 ) -> Array:
-    return sequence_log_likelihood(Stored(params), config, tokens, valid, counted, dtype=dtype)
+    return sequence_log_likelihood(weights, config, tokens, valid, counted, dtype=dtype)
 
 
 @partial(jax.jit, static_argnames=("config", "dtype", "length", "stop_ids"))
 def _generate(
-    params: Params,
+    weights: Stored,
     tokens: Array,
     valid: Array,
     *,
@@ -89,5 +92,5 @@ def _generate(
     stop_ids: tuple[int, ...],
 ) -> Array:
     return generate(
-        Stored(params), config, tokens, valid, max_new_tokens=length, stop_ids=stop_ids, dtype=dtype
+        weights, config, tokens, valid, max_new_tokens=length, stop_ids=stop_ids, dtype=dtype
     )

@@ -4,8 +4,8 @@ Sources keep the dtype of their checkpoint. Each is an array of its own, `[L, ..
 one array of all sources compiles to scalar code on a CPU (measured in benchmarks/).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import jax
@@ -15,6 +15,7 @@ from jax import Array
 from jaxmerge.architectures.table import Parameter, Table
 from jaxmerge.operators.arithmetic import storable, stored
 from jaxmerge.operators.interface import Operator, Request, Sources
+from jaxmerge.runtime.mesh import on_host
 
 
 class Source(Protocol):
@@ -23,21 +24,30 @@ class Source(Protocol):
     def read(self, name: str) -> np.ndarray: ...
 
 
-Place = Callable[[np.ndarray], Array]
+class Place(Protocol):
+    """Puts a host's array onto the devices. axes: its logical axes, none where every device needs the whole.
+    vocabulary_shards: see `models.weights.Weights`."""
+
+    @property
+    def vocabulary_shards(self) -> int: ...
+
+    def __call__(self, array: np.ndarray, axes: tuple[str, ...] = ()) -> Array: ...
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bank:
     """base: path -> array, None where the operator has no base. experts: path -> one array an expert, in order.
-    Arrays are as `operators.arithmetic.storable` makes them."""
+    Arrays are as `operators.arithmetic.storable` makes them. vocabulary_shards: see `models.weights.Weights`."""
 
     base: dict[str, Array] | None
     experts: dict[str, tuple[Array, ...]]
+    vocabulary_shards: int = field(default=1, metadata={"static": True})
 
     def of(self, places: Sequence[int]) -> "Bank":
         """Some of the experts, by place; nothing is copied."""
-        return Bank(self.base, {path: tuple(arrays[k] for k in places) for path, arrays in self.experts.items()})
+        chosen = {path: tuple(arrays[k] for k in places) for path, arrays in self.experts.items()}
+        return replace(self, experts=chosen)
 
     @property
     def nbytes(self) -> int:
@@ -62,19 +72,19 @@ def load_bank(table: Table, base: Source | None, experts: tuple[Source, ...], pl
         stacks[parameter.path] = tuple(_stack(table, parameter, source, place) for source in experts)
         if base is not None:
             bases[parameter.path] = _stack(table, parameter, base, place)
-    return Bank(bases if base is not None else None, stacks)
+    return Bank(bases if base is not None else None, stacks, place.vocabulary_shards)
 
 
 def _stack(table: Table, parameter: Parameter, source: Source, place: Place) -> Array:
     names = parameter.names(table.num_layers)
     first = source.read(names[0])
     if not parameter.stacked:
-        return place(storable(np.ascontiguousarray(first)))
+        return place(storable(np.ascontiguousarray(first)), parameter.axes)
     whole = np.empty((table.num_layers, *first.shape), first.dtype)
     whole[0] = first
     for layer, name in enumerate(names[1:], start=1):
         whole[layer] = source.read(name)
-    return place(storable(whole))
+    return place(storable(whole), table.axes(parameter))
 
 
 def prepare(
@@ -99,10 +109,10 @@ def prepare(
             )
             for layer, name in enumerate(parameter.names(table.num_layers))
         ]
-        join = np.stack if parameter.stacked else _only
+        join, axes = np.stack if parameter.stacked else _only, table.axes(parameter)
         stats[parameter.path] = {key: place(join([p.stats[key] for p in prepared])) for key in prepared[0].stats}
         fields[parameter.path] = {
-            key: tuple(place(join([p.fields[key][k] for p in prepared])) for k in range(len(first)))
+            key: tuple(place(join([p.fields[key][k] for p in prepared]), axes) for k in range(len(first)))
             for key, first in prepared[0].fields.items()
         }
     return Statistics(stats, fields)
@@ -110,9 +120,7 @@ def prepare(
 
 def _tensor(array: Array, layer: int, parameter: Parameter) -> np.ndarray:
     """One tensor of the bank on the host, in the dtype of its checkpoint."""
-    # Of one device's copy, and cut there: fetching the whole array would keep all of it on the host as well.
-    held = array.addressable_shards[0].data
-    return stored(np.asarray(held[layer] if parameter.stacked else held))
+    return stored(on_host(array, layer if parameter.stacked else None))
 
 
 def _only(arrays: list[np.ndarray]) -> np.ndarray:

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxmerge.models.likelihood import sequence_log_likelihood
 from jaxmerge.population.merged import Values
 from jaxmerge.population.programs import Population, Rows, Shape
-from jaxmerge.runtime.mesh import POP
+from jaxmerge.runtime.mesh import POP, over_pop
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -44,6 +44,4 @@ def gradients(shape: Shape, population: Population, values: Values, rows: Rows, 
         return lax.psum(total, POP)
 
     everywhere = PartitionSpec()
-    return jax.shard_map(on_device, mesh=shape.mesh, in_specs=(everywhere,) * 4, out_specs=everywhere, check_vma=False)(
-        population, values, rows, shares
-    )
+    return over_pop(shape.mesh, on_device, (everywhere,) * 4, everywhere)(population, values, rows, shares)

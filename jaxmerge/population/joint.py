@@ -27,6 +27,10 @@ class Models:
     models: tuple[Weights, ...]
     ends: int = field(metadata={"static": True})
 
+    @property
+    def vocabulary_shards(self) -> int:
+        return self.models[self.ends].vocabulary_shards
+
     def layer(self, place: Array) -> Params:
         depth = self.models[0].depth
         # Only the model whose turn it is is asked: nothing is merged for the layers of others.
@@ -68,9 +72,12 @@ class Joint:
         return self._over(self.merging.resident(_of_merge(values)), values)
 
     def _over(self, merged: Weights, values: Values) -> Routed:
-        experts = self.merging.bank.experts
-        count = len(next(iter(experts.values())))
-        stored = [Stored({path: arrays[k] for path, arrays in experts.items()}) for k in range(count)]
+        bank = self.merging.bank
+        count = len(next(iter(bank.experts.values())))
+        stored = [
+            Stored({path: arrays[k] for path, arrays in bank.experts.items()}, bank.vocabulary_shards)
+            for k in range(count)
+        ]
         models = Models((*stored, merged), self.ends)
         flow = Routing(models, self.dtype) if self.gates is None else Gating(models, self.gates, self.dtype)
         return flow.candidate(values)

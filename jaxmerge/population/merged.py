@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxmerge.architectures.table import LAYERS
-from jaxmerge.models.weights import Params, Stored
+from jaxmerge.models.weights import Params, Stored, block_of
 from jaxmerge.operators.arithmetic import widen
 from jaxmerge.operators.interface import Operator, Tile
 from jaxmerge.population.bank import Bank, Statistics
@@ -56,7 +56,7 @@ class Merging:
 
     def resident(self, values: Values) -> Stored:
         # With one token a step, merging in every step would cost more than it spares.
-        return Stored(materialised(self.candidate(values)))
+        return Stored(materialised(self.candidate(values)), self.bank.vocabulary_shards)
 
 
 @jax.tree_util.register_dataclass
@@ -78,6 +78,10 @@ class Merged:
     def depth(self) -> int:
         return next(array[0].shape[0] for path, array in self.bank.experts.items() if path.startswith(LAYERS))
 
+    @property
+    def vocabulary_shards(self) -> int:
+        return self.bank.vocabulary_shards
+
     def place(self, index: Array) -> Array:
         return index
 
@@ -94,14 +98,18 @@ class Merged:
         return self._merge(path, lambda array: array[ids], _all, self._group(path), ids.astype(jnp.uint32))
 
     def block(self, path: str, start: Array, size: int) -> Array:
-        count = self.bank.experts[path][0].shape[0]
-        first = jnp.clip(start, 0, count - size)
+        count, shards = self.bank.experts[path][0].shape[0], self.vocabulary_shards
+        first = jnp.clip(start, 0, count // shards - size)
+
+        def cut(array: Array) -> Array:
+            return block_of(array, first, size, shards)
+
         if self.operator.scope == "tensor":
-            return lax.dynamic_slice_in_dim(self.whole(path), first, size)
+            return cut(self.whole(path))
         rows = first.astype(jnp.uint32) + jnp.arange(size, dtype=jnp.uint32)
-        return self._merge(
-            path, lambda array: lax.dynamic_slice_in_dim(array, first, size), _all, self._group(path), rows
-        )
+        if shards > 1:
+            rows = rows + count // shards * jnp.arange(shards, dtype=jnp.uint32)[:, None]
+        return self._merge(path, cut, _all, self._group(path), rows)
 
     def whole(self, path: str) -> Array:
         return self._merge(path, _all, _all, self._group(path))

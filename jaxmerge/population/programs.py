@@ -18,7 +18,7 @@ from jaxmerge.models.generation import generate
 from jaxmerge.models.likelihood import sequence_log_likelihood
 from jaxmerge.models.weights import Params, Weights
 from jaxmerge.population.merged import Merging, Values, materialised
-from jaxmerge.runtime.mesh import POP
+from jaxmerge.runtime.mesh import POP, over_pop
 
 
 class Population(Protocol):
@@ -123,16 +123,11 @@ def _each(micro: Callable[[Rows], Array], rows: Rows) -> Array:
 def _over_population(
     shape: Shape, candidate: Callable[[Any, Values], Any], operands: Any, values: Values
 ) -> Any:
-    """Divides the leading axis of `values` over the mesh. `operands` lie on every device."""
+    """Divides the leading axis of `values` over the mesh's `pop`. All of that have the same `operands`."""
 
     def on_device(operands: Any, mine: Values) -> Any:
         one = partial(candidate, operands)
         return lax.map(one, mine) if shape.chunk == 1 else jax.vmap(one)(mine)
 
-    return jax.shard_map(
-        on_device,
-        mesh=shape.mesh,
-        in_specs=(PartitionSpec(), PartitionSpec(POP)),
-        out_specs=PartitionSpec(POP),
-        check_vma=False,
-    )(operands, values)
+    divided = PartitionSpec(POP)
+    return over_pop(shape.mesh, on_device, (PartitionSpec(), divided), divided)(operands, values)

@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from jaxmerge.architectures.fold import part_of
 from jaxmerge.architectures.table import LAYERS, Parameter, Table
-from jaxmerge.models.weights import Params
+from jaxmerge.models.weights import Params, block_of
 from jaxmerge.operators.arithmetic import narrowed, rounded, storable, widen
 from jaxmerge.population.bank import Place, Source
 
@@ -25,6 +25,9 @@ Values = dict[str, Array]
 class Layers(Protocol):
     """The layers of a pool one after another, and what is in no layer. Arrays are as `operators.arithmetic.storable`
     makes them; see `models.weights.Weights`."""
+
+    @property
+    def vocabulary_shards(self) -> int: ...
 
     def layer(self, place: Array) -> Params: ...
 
@@ -43,6 +46,7 @@ class LayerBank:
 
     layers: Params
     ends: Params
+    vocabulary_shards: int = field(default=1, metadata={"static": True})
 
     def layer(self, place: Array) -> Params:
         return {
@@ -54,7 +58,7 @@ class LayerBank:
         return self.ends[path][ids]
 
     def block(self, path: str, start: Array, size: int) -> Array:
-        return lax.dynamic_slice_in_dim(self.ends[path], start, size)
+        return block_of(self.ends[path], start, size, self.vocabulary_shards)
 
     def whole(self, path: str) -> Array:
         return self.ends[path]
@@ -67,8 +71,9 @@ def load_layers(models: Sequence[tuple[Table, Source]], ends: tuple[Table, Sourc
     stacked = [parameter for parameter in table if parameter.stacked]
     others = [parameter for parameter in table if not parameter.stacked]
     return LayerBank(
-        {parameter.path: place(storable(_concatenated(models, parameter))) for parameter in stacked},
-        {parameter.path: place(storable(np.ascontiguousarray(source.read(parameter.hf)))) for parameter in others},
+        {p.path: place(storable(_concatenated(models, p)), table.axes(p)) for p in stacked},
+        {p.path: place(storable(np.ascontiguousarray(source.read(p.hf))), p.axes) for p in others},
+        place.vocabulary_shards,
     )
 
 
@@ -117,6 +122,10 @@ class Routed:
     factors: Array
     depth: Array | int
     dtype: Any = field(metadata={"static": True})
+
+    @property
+    def vocabulary_shards(self) -> int:
+        return self.bank.vocabulary_shards
 
     def place(self, index: Array) -> Array:
         return self.layers[index]

@@ -1,5 +1,9 @@
-"""The one place where a mesh is made, and where arrays go onto it and come back; it may span several processes."""
+"""The one place where a mesh is made, and where arrays go onto it and come back; it may span several processes.
 
+Its axis `pop` divides the candidates, its axis `model` the weights of each.
+"""
+
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -10,23 +14,40 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxmerge.errors import InputError
 
-POP = "pop"
+POP, MODEL = "pop", "model"
 
 Tree = TypeVar("Tree")
 
 
-def population_mesh(pop: int | None = None) -> Mesh:
-    """A mesh whose `pop` axis divides the candidates. pop: devices to use (None: all); InputError if too many, or if a
-    process would be left without."""
-    devices = jax.devices()
-    if pop is not None and not 1 <= pop <= len(devices):
-        raise InputError(f"runtime.mesh: pop: {pop} asked, but there are {len(devices)} devices")
-    if pop is not None and pop < len(devices) and jax.process_count() > 1:
+def make_mesh(pop: int | None = None, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of `pop` x `model` devices. pop: None: as many as there are for this `model`. devices: all by default.
+
+    Raises InputError where they are not all of the devices, or where the devices of one candidate, which exchange
+    activations, are no whole processes and no part of one either.
+    """
+    chosen = np.array(jax.devices() if devices is None else devices)
+    wanted = f"model: {model}" if pop is None else f"pop: {pop}, model: {model}"
+    pop = max(1, len(chosen) // model) if pop is None else pop
+    if pop * model != len(chosen):
         raise InputError(
-            f"runtime.mesh: pop: {pop} asked, but {jax.process_count()} processes have {len(devices)} devices and "
-            "each takes part; write auto, or start fewer processes"
+            f"runtime.mesh: {{{wanted}}} takes {pop * model} devices, but there are {len(chosen)}; write auto, or "
+            "numbers whose product is that of the devices"
         )
-    return Mesh(np.array(devices[: pop or len(devices)]), (POP,), axis_types=(AxisType.Auto,))
+    own = len(chosen) // jax.process_count()
+    if own % model and model % own:
+        raise InputError(f"runtime.mesh: model: {model} does not divide the {own} devices of each process")
+    # Devices come process by process: those of one candidate lie in one process where they can.
+    return _mesh(chosen.reshape(pop, model))
+
+
+def _mesh(devices: np.ndarray) -> Mesh:
+    return Mesh(devices, (POP, MODEL), axis_types=(AxisType.Auto,) * 2)
+
+
+def own_row(mesh: Mesh) -> Mesh:
+    """The devices of one candidate, of which some are this process's: a mesh whose `pop` is 1."""
+    row = np.argwhere(mesh.devices == mesh.local_devices[0])[0][0]
+    return _mesh(mesh.devices[row : row + 1])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -41,20 +62,49 @@ def place(array: np.ndarray, sharding: Sharding) -> Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: np.ascontiguousarray(array[index]))
 
 
+def over_pop(mesh: Mesh, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """`function` on each part of `pop`, with what `in_specs` gives it, as if that were all; `model` is left to the
+    compiler, which divides the work as the arrays are divided."""
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, axis_names={POP}, check_vma=False
+    )
+
+
 def fetch(tree: Any, mesh: Mesh) -> Any:
     """Arrays that are divided over the mesh, whole, on the host of every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
-    return jax.device_get(local(_gather(mesh)(tree)))
+    return jax.device_get(jax.tree.map(lambda array: array.addressable_data(0), _gather(mesh)(tree)))
 
 
-def local(tree: Tree) -> Tree:
-    """Arrays that lie whole on every device, as this process's own: its first device's copies, which are not copied."""
+def on_row(tree: Tree, mesh: Mesh) -> Tree:
+    """Arrays of which all of `pop` have the same, on this process's row of the mesh alone. Nothing is copied."""
+    row = own_row(mesh)
+    mine = set(row.devices.flat)
 
     def own(array: Any) -> Any:
-        return array if getattr(array, "is_fully_addressable", True) else array.addressable_data(0)
+        if not isinstance(array, Array) or not isinstance(array.sharding, NamedSharding):
+            return array
+        shards = [shard.data for shard in array.addressable_shards if shard.device in mine]
+        sharding = NamedSharding(row, array.sharding.spec)
+        return jax.make_array_from_single_device_arrays(array.shape, sharding, shards)
 
     return jax.tree.map(own, tree)
+
+
+def on_host(array: Array, index: int | None = None) -> np.ndarray:
+    """An array, or what is at `index` of its first axis, which is not divided; put together from the parts that this
+    process has."""
+    # Cut on the devices: fetching the whole array would keep all of it on the host as well.
+    parts = {str(shard.index): shard for shard in array.addressable_shards}.values()
+    cut = [(shard.index if index is None else shard.index[1:], shard.data) for shard in parts]
+    held = [(place, np.asarray(data if index is None else data[index])) for place, data in cut]
+    if len(held) == 1:
+        return held[0][1]
+    whole = np.empty(array.shape if index is None else array.shape[1:], array.dtype)
+    for place, part in held:
+        whole[place] = part
+    return whole
 
 
 @cache

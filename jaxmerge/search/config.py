@@ -122,15 +122,11 @@ class Search(Strict):
 
 
 class Mesh(Strict):
-    pop: Count = 1
-    model: Count = 1
+    """pop: over how many parts of the devices candidates are divided; None: as many as there are. model: the devices of
+    each part, over which a candidate's weights are divided."""
 
-    @field_validator("model")
-    @classmethod
-    def _model_is_whole(cls, model: int) -> int:
-        if model > 1:
-            raise ValueError("a model split over devices is not available yet; use 1")
-        return model
+    pop: Count | None = None
+    model: Count = 1
 
 
 class Runtime(Strict):
@@ -147,7 +143,7 @@ class Runtime(Strict):
         if mesh == "auto":
             return mesh
         if not isinstance(mesh, dict):
-            raise ValueError(f"write auto or {{pop: n, model: 1}}, not {mesh!r}")
+            raise ValueError(f"write auto or {{pop: n, model: m}}, not {mesh!r}")
         return Mesh.model_validate(mesh)
 
     @field_validator("bank")

@@ -19,7 +19,7 @@ from jaxmerge.population.merged import Merged, Merging, materialised
 from jaxmerge.population.programs import Shape
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
-from jaxmerge.runtime.mesh import population_mesh
+from jaxmerge.runtime.mesh import make_mesh
 
 # Two experts of three layers each, and their merge: places 0 to 8, of which the last three are merged.
 HOPS, MERGED = 8, 6
@@ -31,7 +31,7 @@ def joint(dtype: Any = np.float32, compute: Any = jnp.float32, ends: int = 2, ch
     assert isinstance(programs.population, Merging)
     config = programs.shape.config
     deep = replace(config, num_layers=HOPS, windows=(None,) * 9)
-    shape = Shape(deep, compute, population_mesh(1), chunk)
+    shape = Shape(deep, compute, make_mesh(1), chunk)
     return Programs(shape, Joint(programs.population, ends, None, compute))
 
 

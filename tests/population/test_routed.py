@@ -1,6 +1,5 @@
 """Paths through a bank of layers: the fold equals the scaled stream, and one program serves all lengths."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -23,7 +22,8 @@ from jaxmerge.population.programs import Shape
 from jaxmerge.population.routed import LayerBank, Routed, Routing, load_layers
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
-from jaxmerge.runtime.mesh import population_mesh, replicated
+from jaxmerge.runtime.mesh import make_mesh
+from jaxmerge.runtime.placement import Placement
 from jaxmerge.spaces.dataflow import Route
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ def pool(family: str = "llama", dtypes: tuple[Any, ...] = (np.float32, np.float3
         models.append(
             (table, InMemory({n: rng.normal(0, 0.4, p.shape).astype(dtype) for p in table for n in p.names(depth)}))
         )
-    place = partial(jax.device_put, device=replicated(population_mesh(1)))
+    place = Placement(make_mesh(1))
     config, _ = layout(family, 8)
     return config, load_layers(models, models[0], place)
 
@@ -128,7 +128,7 @@ def test_a_path_of_one_models_layers_is_that_model() -> None:
 @pytest.fixture(scope="module")
 def programs() -> Programs:
     config, bank = pool()
-    return Programs(Shape(config, jnp.float32, population_mesh(1), 1), Routing(bank, jnp.float32))
+    return Programs(Shape(config, jnp.float32, make_mesh(1), 1), Routing(bank, jnp.float32))
 
 
 def population(lengths: list[int]) -> dict[str, np.ndarray]:

@@ -44,7 +44,8 @@ def test_defaults_and_bounds() -> None:
     assert config.search.last_generation == 100
     assert read("search.budget.candidates=50").search.last_generation is None
     assert read("search.budget.hours=1", "search.generations=7").search.last_generation == 7
-    assert read("runtime.mesh={pop: 2}").runtime.mesh.pop == 2  # type: ignore[union-attr]
+    mesh = read("runtime.mesh={model: 2}").runtime.mesh
+    assert mesh != "auto" and (mesh.pop, mesh.model) == (None, 2)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,8 @@ def test_defaults_and_bounds() -> None:
         ("space={kind: dataflow, repeat: 2}", "space: unknown key 'repeat'; did you mean 'repeats'?"),
         ("host=llava", "not available yet"),
         ("stages=[{name: first}]", "the key 'stages.0.space' is missing"),
-        ("runtime.mesh={pop: 1, model: 2}", "not available yet"),
+        ("runtime.mesh={pop: 1, model: 0}", "runtime.mesh.model: input should be greater than or equal to 1, not 0"),
+        ("runtime.mesh=8", "write auto or {pop: n, model: m}, not 8"),
         ("runtime.bank=host", "host is not available yet"),
         ("runtime.chunk=0", "write auto or a whole number from 1 on, not 0"),
         ("runtime.dtype=int8", "not 'int8'"),

@@ -1,12 +1,12 @@
 """A tiny random model with experts near it, in memory, and the programs over it."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.objectives.interface import Batch, Bucket
@@ -15,7 +15,8 @@ from jaxmerge.population.bank import load_bank, prepare
 from jaxmerge.population.merged import Members, Merging
 from jaxmerge.population.programs import Shape
 from jaxmerge.population.runner import Programs
-from jaxmerge.runtime.mesh import population_mesh, replicated
+from jaxmerge.runtime.mesh import make_mesh
+from jaxmerge.runtime.placement import Placement
 from jaxmerge.spaces.groups import Granularity, Groups
 from jaxmerge.spaces.parameter import ParameterSpace, Range
 
@@ -70,7 +71,7 @@ def checkpoints(dtype: Any = np.float32, experts: int = 2) -> tuple[InMemory, tu
 
 
 def miniature(
-    name: str, *, dtype: Any = np.float32, compute: Any = jnp.float32, pop: int = 1, chunk: int = 1
+    name: str, *, dtype: Any = np.float32, compute: Any = jnp.float32, chunk: int = 1, mesh: Mesh | None = None
 ) -> tuple[Programs, ParameterSpace]:
     architecture = architecture_of(CONFIG)
     config = architecture.read(CONFIG)
@@ -78,8 +79,8 @@ def miniature(
     base, experts = checkpoints(dtype)
     groups = Groups.of(table, Granularity())
     space = ParameterSpace(operator(name), ("a", "b"), groups, SETTINGS[name])
-    mesh = population_mesh(pop)
-    place = partial(jax.device_put, device=replicated(mesh))
+    mesh = make_mesh(devices=jax.devices()[:1]) if mesh is None else mesh
+    place = Placement.of(config, mesh)
     used_base = base if space.operator.needs_base else None
     bank = load_bank(table, used_base, experts, place)
     grid = {p.name: space.grid(p) for p in space.operator.parameters if p.gridded}

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from jaxmerge.converters.companions import TOKENIZER
-from jaxmerge.converters.hf import load_params
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.interface import Objective, Runner
@@ -24,7 +23,7 @@ from jaxmerge.recipe.renaming import renamed
 from jaxmerge.search.baselines import Untuned, parents, untuned
 from jaxmerge.search.config import BASE, MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
-from jaxmerge.search.engines.merger import Finite, Merger
+from jaxmerge.search.engines.merger import Finite, Merger, stored
 from jaxmerge.search.engines.plan import layers_and_time
 from jaxmerge.search.engines.pool import PooledModels, open_pool
 from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
@@ -123,9 +122,9 @@ class DataflowEngine(ScoringEngine):
             source = self._models.base if name == BASE else self._models.experts[name]
             assert source is not None
             config, table = self._models.layouts[name]
-            return self._single(load_params(source, table, self._dtype), config)
+            return self._single(stored(source, config, table, self._dtype, self._mesh), config, table)
         merger = self._merger
-        return self._single(merger.untuned(merge), merger.models.config)
+        return self._single(merger.untuned(merge), merger.models.config, merger.models.table)
 
     @property
     def _merger(self) -> Merger:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmerge.population.joint import PREFIX, Joint
 from jaxmerge.population.programs import Population
+from jaxmerge.runtime.mesh import POP
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
@@ -58,7 +59,7 @@ class JointEngine(DataflowEngine):
     def plan(self) -> Mapping[str, str]:
         models = self._banked.models
         merging = memory_and_time(
-            models, self._objectives, self._dtype, block=self._mesh.size, chunk=1, operator=self._part.operator
+            models, self._objectives, self._dtype, block=self._mesh.shape[POP], chunk=1, operator=self._part.operator
         )
         whole = sum(int(np.prod(models.table.shape(parameter))) for parameter in models.table) * FLOAT32.itemsize
         written = f"; {whole / 2**20:,.1f} MiB for its merge, where text is generated"

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmerge.architectures.config import DecoderConfig
+from jaxmerge.architectures.table import Table
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.hf import load_params
@@ -19,7 +21,8 @@ from jaxmerge.population.bank import Bank, load_bank, prepare
 from jaxmerge.population.merged import Members, Merging
 from jaxmerge.population.programs import Shape, merged_parameters
 from jaxmerge.population.runner import Programs
-from jaxmerge.runtime.mesh import local, place, replicated
+from jaxmerge.runtime.mesh import on_row, own_row
+from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE
 from jaxmerge.search.engines.sources import Models
@@ -39,6 +42,12 @@ class Finite:
         return array
 
 
+def stored(checkpoint: Checkpoint, config: DecoderConfig, table: Table, dtype: np.dtype, mesh: Mesh) -> Params:
+    """A model as it is, on this process's row of the mesh."""
+    place = Placement.of(config, own_row(mesh))
+    return load_params(checkpoint, table, dtype, lambda parameter: place.sharding(table.axes(parameter)))
+
+
 @dataclass(frozen=True)
 class Assignment:
     """What a merge does to each group. values: one candidate's, as `ParameterSpace.decode` gives them."""
@@ -54,7 +63,7 @@ class Merger:
     def __init__(self, models: Models, dtype: np.dtype, mesh: Mesh, chunk: int, seed: int) -> None:
         """dtype: of what is merged. seed: of the masks."""
         self.models, self.dtype, self.mesh, self.chunk, self.seed = models, dtype, mesh, chunk, seed
-        self._place = partial(place, sharding=replicated(mesh))
+        self._place = Placement.of(models.config, mesh)
 
     @cached_property
     def bank(self) -> Bank:
@@ -82,7 +91,7 @@ class Merger:
     def merged(self, merging: Merging, values: Values) -> Params:
         """One merge's weights, stacked over layers."""
         # Of several processes each merges for itself: what all sources have in common lies in each of them.
-        return merged_parameters(local(merging), jax.tree.map(jnp.asarray, values))
+        return merged_parameters(on_row(merging, self.mesh), jax.tree.map(jnp.asarray, values))
 
     def assignment(self, merge: Untuned) -> Assignment:
         """One value of each parameter for the whole model."""
@@ -102,7 +111,7 @@ class Merger:
             name = merge.sources[0]
             checkpoint = self.models.base if name == BASE else self.models.experts[name]
             assert checkpoint is not None
-            return load_params(checkpoint, self.models.table, self.dtype)
+            return stored(checkpoint, self.models.config, self.models.table, self.dtype, self.mesh)
         own = self.assignment(merge)
         grid = {p.name: np.unique(own.values[p.name]).astype(np.float64) for p in own.operator.parameters if p.gridded}
         return self.merged(self.merging(own.operator, grid, own.groups, merge.sources), own.values)

@@ -13,6 +13,7 @@ from jaxmerge.converters.output_folder import output_folder
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Runner
 from jaxmerge.population.merged import Merging
+from jaxmerge.runtime.mesh import POP
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate
@@ -58,7 +59,7 @@ class ParameterEngine(ScoringEngine):
             self._models,
             self._objectives,
             self._dtype,
-            block=self._mesh.size * self._chunk,
+            block=self._mesh.shape[POP] * self._chunk,
             chunk=self._chunk,
             operator=self._part.operator,
         )
@@ -71,7 +72,7 @@ class ParameterEngine(ScoringEngine):
         return self._space.decode(genomes)
 
     def _untuned(self, merge: Untuned) -> Runner:
-        return self._single(self._merger.untuned(merge), self._models.config)
+        return self._single(self._merger.untuned(merge), self._models.config, self._models.table)
 
     def _relaxed(self) -> Relaxation:
         assert self._programs is not None, "load() comes first"

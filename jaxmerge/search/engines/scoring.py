@@ -5,16 +5,17 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.converters.reference import Location
+from jaxmerge.architectures.table import Table
 from jaxmerge.errors import InputError
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
@@ -22,12 +23,14 @@ from jaxmerge.objectives.interface import Block, Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import Scores, score_all
+from jaxmerge.operators.registry import operator
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.runtime.dtype import compute_dtype
-from jaxmerge.runtime.mesh import place, population_mesh, replicated
+from jaxmerge.runtime.mesh import MODEL, POP, make_mesh, own_row
+from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.algorithms.registry import OPTIMIZERS
-from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engine import Candidate, Measurement
 from jaxmerge.search.engines.memory import Memory, identities
@@ -71,7 +74,10 @@ class ScoringEngine(ABC):
             for objective in self._objectives:
                 objective.reference("search")
         self._dtype = _dtype(config)
-        self._mesh = population_mesh(None if config.runtime.mesh == "auto" else config.runtime.mesh.pop)
+        wanted = config.runtime.mesh
+        self._mesh = make_mesh() if wanted == "auto" else make_mesh(wanted.pop, wanted.model)
+        self._place = Placement.of(models.config, self._mesh)
+        _require_divisible(config, self._mesh)
         self._chunk = CHUNK if config.runtime.chunk == "auto" else int(config.runtime.chunk)
         self._compiles = 0
         self._memory = Memory()
@@ -176,7 +182,7 @@ class ScoringEngine(ABC):
     @property
     def chosen(self) -> Mapping[str, Any]:
         return {
-            "mesh": {"pop": self._mesh.size, "model": 1},
+            "mesh": {"pop": self._mesh.shape[POP], "model": self._mesh.shape[MODEL]},
             "bank": "device",
             "chunk": self._chunk,
             "dtype": self._dtype.name,
@@ -263,13 +269,12 @@ class ScoringEngine(ABC):
         assert self._programs is not None, "load() comes first"
         return self._programs.candidates(self._values(genomes))
 
-    def _single(self, params: Params, config: DecoderConfig) -> Runner:
-        # All on one device in one way, so that every untuned merge runs in the same program.
-        return SingleModel(jax.device_put(params, self._mesh.local_devices[0]), config, self._dtype)
-
-    @property
-    def _place(self) -> Callable[[np.ndarray], jax.Array]:
-        return partial(place, sharding=replicated(self._mesh))
+    def _single(self, params: Params, config: DecoderConfig, table: Table) -> Runner:
+        # All lie in one way on the devices of one candidate, so that every untuned merge runs in the same program.
+        place = Placement.of(config, own_row(self._mesh))
+        lying = {path: place.sharding(table.axes(table[path])) for path in params}
+        shards = place.vocabulary_shards
+        return SingleModel(jax.device_put(params, lying), config, self._dtype, vocabulary_shards=shards)
 
     @property
     def _out_dtype(self) -> np.dtype:
@@ -289,6 +294,19 @@ def _require_blocks(objectives: Sequence[Objective]) -> None:
             raise InputError(
                 f"search.evaluation: '{objective.name}' cannot be scored on a few examples at a time; give its "
                 "score(runner, split, draw) the parameter block=None, or use kind full"
+            )
+
+
+def _require_divisible(config: EvolveConfig, mesh: Mesh) -> None:
+    """What needs a whole tensor or row would give other bits where that is divided than in the export."""
+    if mesh.shape[MODEL] == 1:
+        return
+    names = [merge.operator for merge in untuned(config) if merge.operator is not None]
+    for name in [*names, *([config.space.operator] if config.space.kind != "dataflow" else [])]:
+        if operator(name).scope != "element":
+            raise InputError(
+                f"runtime.mesh: model: {mesh.shape[MODEL]} divides the tensors, and {name} merges whole ones; "
+                "use model: 1"
             )
 
 

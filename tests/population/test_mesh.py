@@ -1,0 +1,75 @@
+"""Where candidates run, and how their weights are divided, changes no score; and nothing is sent but what must be."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from on_a_mesh import LAYERS, SIZES
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    words = [sys.executable, "-P", str(ROOT / "tests/support/on_a_mesh.py"), str(tmp_path_factory.mktemp("world"))]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", ["dare_ties", "nuslerp"])
+def test_scores_and_texts_do_not_depend_on_the_mesh(found: dict[str, Any], name: str) -> None:
+    first, *others = found[name].values()
+    assert len(others) and np.isfinite(first["likelihood"]).all()
+    for other in others:
+        # Sums over a row are put together in another order.
+        np.testing.assert_allclose(other["likelihood"], first["likelihood"], atol=1e-5, rtol=1e-6)
+        assert other["text"] == first["text"]
+
+
+@pytest.mark.parametrize("name", ["dare_ties", "nuslerp"])
+def test_what_is_merged_does_not_depend_on_the_mesh(found: dict[str, Any], name: str) -> None:
+    """Neither masks, thresholds nor angles know that tensors are divided: the same bits."""
+    first, *others = found[name].values()
+    for other in others:
+        assert other["merged"] == first["merged"]
+
+
+def test_gradients_do_not_depend_on_the_mesh(found: dict[str, Any]) -> None:
+    whole, divided = found["gradient"]["1"], found["gradient"]["4"]
+    assert divided["sum"] == pytest.approx(whole["sum"], abs=1e-4)
+    np.testing.assert_allclose(divided["weight"], whole["weight"], atol=1e-4, rtol=1e-4)
+
+
+def test_paths_with_a_merge_do_not_depend_on_the_mesh(found: dict[str, Any]) -> None:
+    assert None not in found["joint"]["1"] and len(found["joint"]["1"]) == 3
+    assert found["joint"]["2"] == pytest.approx(found["joint"]["1"], abs=1e-5)
+
+
+@pytest.mark.parametrize("mesh", ["1 x 1", "8 x 1"])
+def test_candidates_beside_each_other_send_nothing(found: dict[str, Any], mesh: str) -> None:
+    assert found["dare_ties"][mesh]["collectives"] == []
+
+
+@pytest.mark.parametrize("name", ["dare_ties", "nuslerp"])
+def test_a_divided_candidate_sends_activations_only(found: dict[str, Any], name: str) -> None:
+    """Two sums a layer, one for the rows of the embedding, and the largest logit and two sums of the vocabulary's
+    parts."""
+    sent = found[name]["2 x 4"]["collectives"]
+    assert LAYERS > 1 and {one["kind"] for one in sent} == {"all-reduce"}
+    tokens = (3, 8)  # of the bucket
+    stream = sorted([*tokens, SIZES["hidden_size"]])
+    # The loop over the layers holds each once, whatever their number.
+    in_layer = [one["shapes"] for one in sent if one["in_layer"]]
+    assert [[sorted(shape) for shape in shapes] for shapes in in_layer] == [[stream]] * 2
+    rest = [shapes for one in sent if not one["in_layer"] for shapes in [one["shapes"]]]
+    embedding = [shapes for shapes in rest if any(len(shape) == 3 for shape in shapes)]
+    assert len(embedding) == 1
+    loss = [shape for shapes in rest if shapes not in embedding for shape in shapes]
+    assert loss == [[tokens[0] * (tokens[1] - 1)]] * 3

@@ -1,0 +1,90 @@
+"""What one search gives on eight virtual devices, however they are arranged: JSON for `tests/population/test_mesh.py`.
+
+Run as a program, for the number of devices is fixed when jax starts."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+
+import jax
+import jax.numpy as jnp
+import miniature
+import numpy as np
+from tiny_world import write_world
+
+from jaxmerge.models import likelihood
+from jaxmerge.population.programs import likelihoods, merged_parameters
+from jaxmerge.population.runner import Programs
+from jaxmerge.runtime.mesh import make_mesh, on_row
+from jaxmerge.search.engines.joint import JointEngine
+from jaxmerge.search.resolved import read_config
+
+COLLECTIVE = re.compile(r" = (.*) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
+LAYERS = 3
+# Heads of keys fewer than the devices of a candidate as well as more; a head of several blocks, the last one partial.
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 8, "head_dim": 4, "vocab_size": 64}
+ROWS_AT_ONCE = 6
+DATA, PROMPTS = miniature.batch(((3, 8),)), miniature.batch(((3, 8),), left=True)
+
+
+def collectives(programs: Programs, values: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Those of a candidate's likelihood: kind, shapes, and whether they belong to a layer."""
+    call = likelihoods.lower(programs.shape, programs.population, values, programs.placed(DATA))
+    found = []
+    for line in call.compile().as_text().splitlines():
+        if match := COLLECTIVE.search(line):
+            shapes = [[int(n) for n in dims.split(",") if n] for dims in re.findall(r"\w+\[([\d,]*)\]", match[1])]
+            found.append({"kind": match[2], "shapes": shapes, "in_layer": "dot_general" in line})
+    return found
+
+
+def scores(name: str, kv_heads: int, arrangements: list[tuple[int, int]], *, text: bool) -> dict[str, Any]:
+    miniature.CONFIG.update(SIZES | {"num_key_value_heads": kv_heads})
+    found: dict[str, Any] = {}
+    for pop, model in arrangements:
+        mesh = make_mesh(pop, model, jax.devices()[: pop * model])
+        programs, space = miniature.miniature(name, mesh=mesh)
+        values = space.decode(np.random.default_rng(3).random((2, space.dimension), np.float32))
+        runner = programs.candidates(values)
+        own = {key: jnp.asarray(array[0]) for key, array in values.items()}
+        merged = merged_parameters(on_row(programs.population, mesh), own)
+        found[f"{pop} x {model}"] = {
+            "likelihood": runner.likelihood(DATA).tolist(),
+            "text": runner.generate(PROMPTS, 4, (1, 2)).tolist() if text else None,
+            "merged": {path: np.asarray(array).tobytes().hex() for path, array in merged.items()},
+            "collectives": collectives(programs, runner._block(0, 2)),
+        }
+    return found
+
+
+def gradient(model: int) -> dict[str, Any]:
+    programs, space = miniature.miniature("task_arithmetic", mesh=make_mesh(8 // model, model))
+    values = space.decode(np.full(space.dimension, 0.4, np.float32))
+    sum, by_value = programs.gradient(values, miniature.batch(((9, 8),)), np.full(9, 0.1, np.float32))
+    return {"sum": sum, "weight": by_value["weight"].tolist()}
+
+
+def joint(config: Path, model: int) -> list[float | None]:
+    engine = JointEngine(read_config(config, [f"runtime.mesh={{pop: {8 // model}, model: {model}}}"]))
+    engine.load()
+    genomes = np.random.default_rng(7).random((3, engine.dimension), np.float32)
+    return [result.score for result in engine.evaluate(genomes)]
+
+
+if __name__ == "__main__":
+    world = write_world(
+        Path(sys.argv[1]),
+        space={"kind": "joint", "operator": "ties", "parameters": {"weight": [0.0, 1.5]}, "repeats": 1},
+        search={"baselines": []},
+    )
+    result: dict[str, Any] = {"joint": {str(model): joint(world, model) for model in (1, 2)}}
+    likelihood.LOGITS_AT_ONCE, likelihood.SMALLEST_BLOCK = 1, ROWS_AT_ONCE
+    result["dare_ties"] = scores("dare_ties", 4, [(1, 1), (8, 1), (2, 4)], text=True)
+    result["nuslerp"] = scores("nuslerp", 2, [(8, 1), (2, 4)], text=False)
+    result["gradient"] = {str(model): gradient(model) for model in (1, 4)}
+    print(json.dumps(result))
