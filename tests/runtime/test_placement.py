@@ -15,7 +15,7 @@ from jaxmerge.runtime.placement import Placement, model_axes, smallest_model_axi
 GIB = 2**30
 
 
-def sizes(heads: int, kv_heads: int, mlp: int, vocab: int = 64):  # noqa: ANN201
+def sizes(heads: int, kv_heads: int, mlp: int, vocab: int = 64):
     config = architecture_of(CONFIG).read(CONFIG)
     return replace(config, num_heads=heads, num_kv_heads=kv_heads, intermediate_size=mlp, vocab_size=vocab)
 
@@ -30,7 +30,7 @@ def test_all_devices_take_part_and_those_of_a_candidate_are_neighbours(
 ) -> None:
     mesh = make_mesh(pop, model, devices(8))
     assert mesh.devices.shape == shape
-    assert [[device.id for device in row] for row in mesh.devices][0] == list(range(model))
+    assert [device.id for device in mesh.devices[0]] == list(range(model))
 
 
 @pytest.mark.parametrize(

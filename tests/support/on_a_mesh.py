@@ -79,7 +79,7 @@ def joint(config: Path, model: int) -> list[float | None]:
 if __name__ == "__main__":
     world = write_world(
         Path(sys.argv[1]),
-        space={"kind": "joint", "operator": "ties", "parameters": {"weight": [0.0, 1.5]}, "repeats": 1},
+        space={"kind": "joint", "operator": "task_arithmetic", "parameters": {"weight": [0.0, 1.5]}, "repeats": 1},
         search={"baselines": []},
     )
     result: dict[str, Any] = {"joint": {str(model): joint(world, model) for model in (1, 2)}}

@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmerge.architectures.config import DecoderConfig
-from jaxmerge.converters.reference import Location
 from jaxmerge.architectures.table import Table
+from jaxmerge.converters.reference import Location
 from jaxmerge.errors import InputError
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
