@@ -12,6 +12,7 @@ from jaxmerge.objectives.data import Example
 from jaxmerge.objectives.interface import Block, Runner, Scored
 from jaxmerge.objectives.language import check_language, is_in_language
 from jaxmerge.objectives.metrics import MATCHES, brevity, why_unanswerable
+from jaxmerge.objectives.rouge import check_rouge, rouge_l
 from jaxmerge.objectives.schema import METRICS, ObjectiveConfig
 from jaxmerge.objectives.split import Preparer, Selection, Split
 from jaxmerge.plugins import load_function
@@ -32,6 +33,8 @@ class Generate(PreparedObjective):
         if config.language is not None:
             check_language(config.language, f"{config.name}.language")
         assert config.metric is not None
+        if config.metric == "rouge_l":
+            check_rouge(f"{config.name}.metric")
         self.discrete = config.metric in MATCHES  # type: ignore[misc]
         self._function: Callable[..., Any] | None = None
         if config.metric not in METRICS:
@@ -71,6 +74,9 @@ class Generate(PreparedObjective):
 
     def compare(self, outputs: list[str], selection: Selection) -> np.ndarray:
         """The metric of one model's outputs: `[N]`. Raises MetricError where the user's function fails."""
+        if self.config.metric == "rouge_l":
+            pairs = zip(outputs, selection.answers, strict=True)
+            return np.array([rouge_l(o, a, self.config.language) for o, a in pairs], np.float32)
         if self._function is None:
             match = MATCHES[str(self.config.metric)]
             return np.array(

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from jaxmerge.strict import Strict, read_section
 
 SPLITS = ("search", "validation", "test")
-ANSWERED = ("exact", "contains", "last_number")
+ANSWERED = ("exact", "contains", "last_number", "rouge_l")
 METRICS = (*ANSWERED, "brevity")
 NOT_YET = {
     "caption": "kind 'caption' (images) is not available yet",
@@ -116,8 +116,6 @@ class ObjectiveConfig(Strict):
                 f"{', '.join(METRICS)} or module:function" if self.kind == "generate" else "module:function"
             )
             raise ValueError(f"{self.kind} needs 'metric': {needed}")
-        if self.metric == "rouge_l":
-            raise ValueError("metric 'rouge_l' is not available yet; write it as module:function")
         if self.kind == "python" and self.metric in METRICS:
             raise ValueError(
                 f"python needs a metric of your own, module:function; '{self.metric}' goes with generate"

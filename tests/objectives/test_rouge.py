@@ -1,0 +1,44 @@
+"""rouge_l: the longest common subsequence of words."""
+
+import sys
+
+import pytest
+
+from jaxmerge.errors import InputError
+from jaxmerge.objectives.rouge import check_rouge, rouge_l
+
+
+def test_it_is_that_of_the_library_in_plain_english() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    output, answer = "The cat sat on a mat, twice!", "the cat is on the mat"
+    expected = RougeScorer(["rougeL"]).score(answer, output)["rougeL"].fmeasure
+    assert rouge_l(output, answer) == pytest.approx(expected)
+    # cat, on, mat and the first "the" are common: 4 of 7 and of 6 words.
+    assert expected == pytest.approx(2 * (4 / 7) * (4 / 6) / (4 / 7 + 4 / 6))
+
+
+@pytest.mark.parametrize("text", ["naïve café", "猫が座った。", "他有三个苹果", "Ответ 42", "สวัสดี"])
+def test_a_text_is_like_itself_and_not_like_nothing(text: str) -> None:
+    assert rouge_l(text, text) == 1.0
+    assert rouge_l("", text) == 0.0
+
+
+def test_japanese_is_cut_into_words() -> None:
+    # 猫 / が / 座っ / た and 犬 / が / 座っ / た
+    assert rouge_l("犬が座った。", "猫が座った。") == pytest.approx(3 / 4)
+    assert rouge_l("東京都", "東京都", language="ja") == 1.0
+
+
+def test_of_scripts_without_spaces_each_character_counts() -> None:
+    assert rouge_l("他有三个梨", "他有三个苹果") == pytest.approx(2 * 4 / (5 + 6))
+
+
+def test_accents_belong_to_words() -> None:
+    assert rouge_l("caf", "café") == 0.0
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    with pytest.raises(InputError, match=r"say\.metric: rouge_l needs .*jaxmerge\[rouge\]"):
+        check_rouge("say.metric")
