@@ -50,11 +50,12 @@ def require_equal(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> 
     assert [line["score"] for line in found] == pytest.approx([line["score"] for line in wanted], abs=1e-5)
 
 
-def launched(world: Path, out: Path, processes: int, **more: Any) -> subprocess.Popen[str]:
+def launched(world: Path, out: Path, processes: int, mesh: str = "auto", **more: Any) -> subprocess.Popen[str]:
     target = world.parent / f"{out.name}.target.yaml"
     keys = {"kind": "local", "processes": processes, "devices": 2, "env": {"JAXMERGE_SILENCE_SECONDS": 10}} | more
     target.write_text(json.dumps(keys))
     words = [sys.executable, "-P", "-m", "jaxmerge", "launch", str(target), "--", "evolve", str(world), str(out)]
+    words += ["--set", f"runtime.mesh={mesh}"]
     log = (world.parent / f"{out.name}.log").open("w")
     return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, text=True)
 
@@ -111,8 +112,9 @@ def test_a_killed_process_costs_a_restart_and_nothing_else(world: Path, alone: l
 
 @needs_proc
 def test_a_signal_to_one_of_four_stops_all_and_one_goes_on(world: Path, alone: list[dict[str, Any]]) -> None:
+    """The four have two devices each, over which every candidate is divided."""
     out = world.parent / "stopped"
-    launch = launched(world, out, 4, retries=0)
+    launch = launched(world, out, 4, "{pop: 4, model: 2}", retries=0)
     wait_for_lines(launch, out, 30)
     os.kill(worker(launch, 2), signal.SIGTERM)
     assert launch.wait(120) == 75, log_of(world, out)
