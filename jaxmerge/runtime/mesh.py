@@ -22,8 +22,8 @@ Tree = TypeVar("Tree")
 def make_mesh(pop: int | None = None, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh of `pop` x `model` devices. pop: None: as many as there are for this `model`. devices: all by default.
 
-    Raises InputError where they are not all of the devices, or where the devices of one candidate, which exchange
-    activations, are no whole processes and no part of one either.
+    Raises InputError where they are not all of the devices, or where the devices of one candidate would be those of
+    several processes.
     """
     chosen = np.array(jax.devices() if devices is None else devices)
     wanted = f"model: {model}" if pop is None else f"pop: {pop}, model: {model}"
@@ -34,9 +34,12 @@ def make_mesh(pop: int | None = None, model: int = 1, devices: Sequence[jax.Devi
             "numbers whose product is that of the devices"
         )
     own = len(chosen) // jax.process_count()
-    if own % model and model % own:
-        raise InputError(f"runtime.mesh: model: {model} does not divide the {own} devices of each process")
-    # Devices come process by process: those of one candidate lie in one process where they can.
+    # Devices come process by process, so that a row is within one.
+    if own % model:
+        raise InputError(
+            f"runtime.mesh: model: {model} does not divide the {own} devices of each process, and a candidate is not "
+            "divided over several processes; take a smaller one"
+        )
     return _mesh(chosen.reshape(pop, model))
 
 

@@ -50,7 +50,9 @@ def test_a_mesh_that_is_not_all_devices_names_both(pop: int | None, model: int, 
 
 def test_a_candidate_does_not_straddle_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "process_count", lambda: 4)
-    assert make_mesh(2, 6, devices(12)).devices.shape == (2, 6)
+    assert make_mesh(4, 3, devices(12)).devices.shape == (4, 3)
+    with pytest.raises(InputError, match="model: 6 does not divide the 3 devices of each process"):
+        make_mesh(2, 6, devices(12))
     with pytest.raises(InputError, match="model: 2 does not divide the 3 devices of each process"):
         make_mesh(6, 2, devices(12))
 
