@@ -8,11 +8,7 @@ from pathlib import Path
 
 from jaxmerge.errors import InputError
 
-HUB_ID = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
-# Weights, config, tokenizer and chat template; no pickles, no code.
-FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt"]
-# Not the checkpoints of the training beside them.
-ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors"]
+HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")
 
 
 @dataclass(frozen=True)
@@ -34,14 +30,22 @@ def resolve(ref: str, *, relative_to: Sequence[Path]) -> Location:
     """Where `ref` leads.
 
     A local folder, relative to the first of `relative_to` that has it, comes first and never touches the
-    network. A hub id is taken from the hub's cache or downloaded into it; HF_HUB_OFFLINE and HF_HOME are
-    honoured. Raises InputError naming the ref where a part of it is neither, cannot be fetched, or more than one LoRA
-    is named.
+    network. A hub id is taken from the hub's cache or downloaded into it, see `fetch`. Raises
+    InputError naming the ref where a part of it is neither, cannot be fetched, or more than one LoRA is named.
     """
     bases = relative_to or [Path()]
     model, lora = split(ref, bases)
-    folder = _folder(model, ref, bases, FILES)
-    return Location(folder, None if lora is None else _folder(lora, ref, bases, ADAPTER_FILES))
+    folder = _folder(model, ref, bases)
+    return Location(folder, None if lora is None else _folder(lora, ref, bases, adapter=True))
+
+
+def present(ref: str, *, relative_to: Sequence[Path]) -> Location | None:
+    """Where `ref` leads, None if a part of it is to be fetched from the hub. Raises InputError as `resolve` does,
+    without touching the network."""
+    bases = relative_to or [Path()]
+    model, lora = split(ref, bases)
+    folder, adapter = _here(model, ref, bases), None if lora is None else _here(lora, ref, bases)
+    return None if folder is None or (lora is not None and adapter is None) else Location(folder, adapter)
 
 
 def split(ref: str, bases: Sequence[Path]) -> tuple[str, str | None]:
@@ -70,38 +74,27 @@ def _local(part: str, bases: Sequence[Path]) -> Path | None:
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
-def _folder(part: str, ref: str, bases: Sequence[Path], files: list[str]) -> Path:
-    """part: of `ref`, which errors name as it is written. files: what is fetched from the hub."""
+def _folder(part: str, ref: str, bases: Sequence[Path], *, adapter: bool = False) -> Path:
+    if (found := _here(part, ref, bases)) is not None:
+        return found
+    from jaxmerge.converters.hub import fetch
+
+    repo, _, revision = part.partition("@")
+    named = f"{part}: no such folder (looked for {_looked(part, bases)})"
+    return fetch(repo, revision or None, adapter=adapter, named=named)
+
+
+def _here(part: str, ref: str, bases: Sequence[Path]) -> Path | None:
+    """The folder of a part of `ref`, which errors name as it is written; None for a hub id."""
     if not part.strip():
         raise InputError(f"'{ref}': a model reference is empty; name a folder or a hub id such as org/name")
     if (found := _local(part, bases)) is not None:
         return found
-    looked = ", ".join(dict.fromkeys(str(base / Path(part).expanduser()) for base in bases))
-    hub_id = HUB_ID.fullmatch(part)
     # `models/math` beside an existing folder `models` is a misspelt path rather than a name on the hub.
-    if not hub_id or any((base / part.split("/")[0]).is_dir() for base in bases):
-        raise InputError(f"{ref}: no such folder (looked for {looked}); correct the path")
-    return _from_hub(part, hub_id["repo"], hub_id["revision"], looked, files)
+    if not HUB_ID.fullmatch(part) or any((base / part.split("/")[0]).is_dir() for base in bases):
+        raise InputError(f"{ref}: no such folder (looked for {_looked(part, bases)}); correct the path")
+    return None
 
 
-def _from_hub(ref: str, repo: str, revision: str | None, looked: str, files: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
-    # Everything: the network's errors have no public base of their own.
-    except Exception as error:
-        raise InputError(f"{ref}: no such folder (looked for {looked}), and {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, GatedRepoError):
-        return "the hub gives access on request only; ask for it on the model's page and log in"
-    if isinstance(error, RepositoryNotFoundError):
-        return "the hub has no such model, or it is private; correct the name or log in"
-    if isinstance(error, RevisionNotFoundError):
-        return "the hub has the model but not this revision; correct it"
-    first = next(iter(str(error).splitlines()), type(error).__name__)[:200].rstrip(".")
-    return f"it is not in the hub's cache and cannot be fetched ({first}); correct it or download it first"
+def _looked(part: str, bases: Sequence[Path]) -> str:
+    return ", ".join(dict.fromkeys(str(base / Path(part).expanduser()) for base in bases))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxmerge
+from jaxmerge.converters.hub import commit
 from jaxmerge.converters.reference import Location
 from jaxmerge.documents import Document, write_documents
 from jaxmerge.recipe.plan import Plan
@@ -23,7 +24,7 @@ CARD = "README.md"
 class Parent:
     """A model that went into a merge.
 
-    model: its hub id, perhaps with `@revision`, or its folder's name where it is local.
+    model: its hub id with the commit that was read, `org/name@commit`, or its folder's name where it is local.
     name: what the run calls it, "" where it has no name of its own.
     license: the identifier its own card states, None where it states none.
     lora: a LoRA that is applied to it, which is a parent too."""
@@ -37,9 +38,11 @@ class Parent:
     def of(cls, name: str, reference: str, location: Location, names: Mapping[str, str]) -> "Parent":
         """reference: as a recipe or a config names it. names: see `local_names`."""
         if location.adapter is None:
-            return cls(name, names.get(reference, reference), stated_license(location.folder))
+            shown = names.get(reference, reference)
+            return cls(name, _pinned(shown, location.folder), stated_license(location.folder))
         model, _, lora = names.get(reference, reference).rpartition("+")
-        return cls(name, model, stated_license(location.folder), cls("", lora, stated_license(location.adapter)))
+        adapter = cls("", _pinned(lora, location.adapter), stated_license(location.adapter))
+        return cls(name, _pinned(model, location.folder), stated_license(location.folder), adapter)
 
     @property
     def models(self) -> tuple["Parent", ...]:
@@ -49,6 +52,11 @@ class Parent:
     def __str__(self) -> str:
         lora = "" if self.lora is None else f", with the LoRA {self.lora}"
         return f"`{self.model}`, license: {self.license or 'not known here, see its own card'}{lora}"
+
+
+def _pinned(model: str, folder: Path) -> str:
+    revision = commit(folder)
+    return model if revision is None or Path(model).is_absolute() else f"{model.partition('@')[0]}@{revision}"
 
 
 def local_names(references: Iterable[str]) -> dict[str, str]:
