@@ -7,11 +7,14 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from jaxmerge.errors import InputError
+from jaxmerge.errors import InputError, joined
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Keys = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -109,24 +112,38 @@ class Document:
         return type(self)(self.file, data, lines)
 
     def validate(self, model: type[Model]) -> Model:
-        """The document as `model`; the first thing that is wrong becomes an InputError."""
+        """The document as `model`; all that is wrong becomes one InputError, a line each, in the file's order."""
         if not isinstance(self.data, dict):
             raise InputError(f"{self.where()}: must be a mapping of keys to values")
         try:
             return model.model_validate(self.data)
         except ValidationError as failed:
-            error = failed.errors(include_url=False)[0]
-            keys = (*error["loc"], *error.get("ctx", {}).get("keys", ()))
-            if error["type"] == "unknown_key":
-                at = self.where((*keys, error["ctx"]["key"]))
-                raise InputError(f"{at}: {f'{dotted(keys)}: ' if keys else ''}{error['msg']}") from None
-            if error["type"] == "missing":
-                at = self.where(keys)
-                raise InputError(f"{at}: the key '{dotted(keys)}' is missing") from None
-            message = error["msg"].removeprefix("Value error, ")
-            if error["type"] not in ("value_error", "misfit") and isinstance(error["input"], str | int | float | None):
-                message += f", not {error['input']!r}"
-            raise self.error(keys, message[:1].lower() + message[1:]) from None
+            found = [(self._line(_keys(error)), self._mistake(error)) for error in failed.errors(include_url=False)]
+            raise joined([error for _, error in sorted(found, key=lambda pair: pair[0])]) from None
+
+    def _line(self, keys: Keys) -> int:
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        return self.lines.get(keys, 0)
+
+    def _mistake(self, error: "ErrorDetails") -> InputError:
+        keys = _keys(error)
+        if error["type"] == "unknown_key":
+            *section, _ = keys
+            return InputError(f"{self.where(keys)}: {f'{dotted(section)}: ' if section else ''}{error['msg']}")
+        if error["type"] == "missing":
+            return InputError(f"{self.where(keys)}: the key '{dotted(keys)}' is missing")
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] not in ("value_error", "misfit") and isinstance(error["input"], str | int | float | None):
+            message += f", not {error['input']!r}"
+        return self.error(keys, message[:1].lower() + message[1:])
+
+
+def _keys(error: "ErrorDetails") -> Keys:
+    """The path to what an error is about."""
+    context = error.get("ctx", {})
+    inner = (context["key"],) if error["type"] == "unknown_key" else ()
+    return (*error["loc"], *context.get("keys", ()), *inner)
 
 
 def dotted(keys: Iterable[str | int]) -> str:

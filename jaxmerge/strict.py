@@ -3,9 +3,9 @@
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from jaxmerge.errors import InputError, unknown
+from jaxmerge.errors import InputError, nearest, unknown
 
 
 class Strict(BaseModel):
@@ -17,15 +17,40 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keys_are_known(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in data:
-                if key not in known:
-                    message = str(unknown("key", str(key), known))
-                    raise PydanticCustomError(
-                        "unknown_key", "{message}", {"message": message, "key": str(key)}
-                    )
-        return data
+        if not isinstance(data, dict):
+            return data
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        strange = [key for key in data if key not in known]
+        if not strange:
+            return data
+        # What is wrong besides is told in the same breath.
+        errors = [_unknown(str(key), known) for key in strange]
+        meant = {near for key in strange if (near := nearest(str(key), known))}
+        try:
+            cls.model_validate({key: value for key, value in data.items() if key in known})
+        except ValidationError as failed:
+            errors += [_again(error) for error in failed.errors(include_url=False) if not _follows(error, meant)]
+        raise ValidationError.from_exception_data(cls.__name__, errors)
+
+
+def _unknown(key: str, known: list[str]) -> InitErrorDetails:
+    message = str(unknown("key", key, known))
+    kind = PydanticCustomError("unknown_key", "{message}", {"message": message, "key": key})
+    return InitErrorDetails(type=kind, loc=(), input=None)
+
+
+def _follows(error: ErrorDetails, meant: set[str]) -> bool:
+    """Whether an error of a section comes of a key that is misspelt: the key that was meant is missing, or the section
+    as a whole is incomplete."""
+    return not error["loc"] or (error["type"] == "missing" and str(error["loc"][0]) in meant)
+
+
+def _again(error: ErrorDetails) -> InitErrorDetails:
+    context = error.get("ctx", {})
+    kind: str | PydanticCustomError = error["type"]
+    if kind in ("unknown_key", "misfit"):
+        kind, context = PydanticCustomError(kind, "{message}", {"message": error["msg"], **context}), {}
+    return InitErrorDetails(type=kind, loc=error["loc"], input=error["input"], ctx=context)
 
 
 def misfit(message: str, *keys: str) -> PydanticCustomError:

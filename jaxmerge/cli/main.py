@@ -14,7 +14,7 @@ from types import FrameType
 
 import typer
 
-from jaxmerge.errors import Interrupted, JaxmergeError
+from jaxmerge.errors import Interrupted, JaxmergeError, error_lines
 from jaxmerge.runtime.compilation_cache import keep_compilations
 
 COMMANDS = (
@@ -96,7 +96,10 @@ def main(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail(INTERRUPTED, Interrupted.exit_code, debug)
     except JaxmergeError as error:
-        return _fail(str(error), error.exit_code, debug)
+        *others, last = error_lines(error)
+        for line in others:
+            print(f"jaxmerge: {line}", file=sys.stderr)
+        return _fail(last, error.exit_code, debug)
     except Exception as error:
         # Code between here and the signal may have turned the interrupt into an error of its own.
         if received:

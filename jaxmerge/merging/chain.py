@@ -9,9 +9,10 @@ from typing import Any
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.output_folder import folder_beside
 from jaxmerge.converters.safetensors_header import TensorInfo
-from jaxmerge.errors import JaxmergeError
+from jaxmerge.errors import JaxmergeError, joined
 from jaxmerge.merging.write import write, write_companions
 from jaxmerge.recipe.chain import in_order, require_one_output
+from jaxmerge.recipe.mistakes import mistakes
 from jaxmerge.recipe.plan import Plan, make_plan
 from jaxmerge.recipe.schema import Loaded
 
@@ -20,6 +21,9 @@ def plan_chain(recipes: Sequence[Loaded], *, seed: int | None = None) -> tuple[P
     """The plans in the order in which they are carried out; the last is the output's. seed: see `make_plan`.
 
     Raises InputError and CheckpointError for whatever is wrong with any of them."""
+    named = {recipe.name for recipe, _ in recipes if recipe.name is not None} if len(recipes) > 1 else set()
+    if wrong := [error for recipe, document in recipes for error in mistakes(recipe, document, named)]:
+        raise joined(wrong)
     ordered = in_order(recipes)
     plans: list[Plan] = []
     made: dict[str, Checkpoint] = {}

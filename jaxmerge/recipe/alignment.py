@@ -17,13 +17,14 @@ from jaxmerge.recipe.slices import Slice
 class Group:
     """name: of the output tensor. names: of the tensor in each input of `part`, None where an input lacks it.
     place: where it stands in its slice, 0 for the first layer to 1 for the last; 0 outside the layers.
-    outside: whether it is in no layer."""
+    outside: whether it is in no layer. kept: whether it is copied, whatever the recipe merges by."""
 
     name: str
     part: Slice
     names: tuple[str | None, ...]
     place: Fraction
     outside: bool = False
+    kept: bool = False
 
 
 def groups(

@@ -1,7 +1,7 @@
 """An operator's parameters as a recipe sets them: checked as a whole, then resolved for each tensor.
 
-A level is a mapping `parameters:` of the recipe. A source's own precedes its slice's, that the recipe's, and what
-no level says has the operator's default.
+A level is a mapping `parameters:` of the recipe. A source's own precedes its slice's, that its module's, that the
+recipe's, and what no level says has the operator's default.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,27 +11,45 @@ from typing import Any
 import numpy as np
 
 from jaxmerge.documents import Document, Keys, dotted
-from jaxmerge.errors import InputError, unknown
+from jaxmerge.errors import InputError, nearest, unknown
 from jaxmerge.operators.interface import Operator, Parameter
+from jaxmerge.operators.task_vector import INT8_MASK
 from jaxmerge.recipe.schema import Parameters, Recipe
 from jaxmerge.recipe.settings import Scalar, evaluate
 from jaxmerge.recipe.slices import Input, Slice
 
 
-def check_settings(recipe: Recipe, document: Document, operator: Operator) -> None:
-    """Raises InputError for a parameter the operator does not have, or a value it cannot have."""
+def setting_mistakes(recipe: Recipe, document: Document, operator: Operator) -> Iterator[InputError]:
+    """Parameters that the operator does not have, and values that they cannot have."""
+    # What mergekit stores masks in is no matter of ours, for any operator.
+    known = {p.name: p for p in (*operator.parameters, INT8_MASK)}
     for parameters, keys, of_source in _levels(recipe):
         for name, setting in parameters.items():
             at: Keys = (*keys, "parameters", name)
-            known = {p.name: p for p in operator.parameters}
             if name not in known:
                 where = f"{document.where(at)}: {dotted(at[:-1])}"
-                raise unknown(f"parameter of {operator.name}", name, known, where)
-            if of_source and not known[name].per_source:
-                raise document.error(at, "is one value for the whole merge; write it under the parameters at the top")
-            for value in (value for rule in setting for value in rule.values):
-                if complaint := _complaint(known[name], value):
-                    raise document.error(at, complaint)
+                yield unknown(f"parameter of {operator.name}", name, known, where)
+            elif of_source and not known[name].per_source:
+                yield document.error(at, "is one value for the whole merge; write it under the parameters at the top")
+            else:
+                complaints = (_complaint(known[name], value) for rule in setting for value in rule.values)
+                yield from (document.error(at, complaint) for complaint in complaints if complaint)
+
+
+def missing_settings(part: Slice, recipe: Recipe, document: Document, operator: Operator) -> Iterator[InputError]:
+    """Parameters without a default that no level of the recipe speaks of, by its name or misspelt."""
+    known = [parameter.name for parameter in operator.parameters]
+    meant = {nearest(name, known) for level, _, _ in _levels(recipe) for name in level if name not in known}
+    shared = (part.parameters, part.module, recipe.parameters)
+    for parameter in operator.parameters:
+        if parameter.default is not None or parameter.name in meant or any(parameter.name in level for level in shared):
+            continue
+        if not parameter.per_source:
+            yield _missing(operator, parameter, document, ())
+            continue
+        for source in part.split(operator)[1]:
+            if parameter.name not in source.parameters:
+                yield _missing(operator, parameter, document, source.keys)
 
 
 def resolve(
@@ -44,19 +62,19 @@ def resolve(
     document: Document,
 ) -> dict[str, np.ndarray]:
     """The parameters for one output tensor, float64: `[K]` for one per source, else scalars. place: see `evaluate`."""
-    shared = (part.parameters, recipe.parameters)
+    shared = (part.parameters, part.module, recipe.parameters)
     values: dict[str, Any] = {}
     for parameter in operator.parameters:
         if parameter.per_source:
             found = [_value(parameter, tensor, place, (source.parameters, *shared)) for source in sources]
             for source, value in zip(sources, found, strict=True):
                 if value is None:
-                    raise _missing(operator, parameter, tensor, document, source.keys)
+                    raise _missing(operator, parameter, document, source.keys, f" for {tensor}")
             values[parameter.name] = found
         else:
             value = _value(parameter, tensor, place, shared)
             if value is None:
-                raise _missing(operator, parameter, tensor, document, ())
+                raise _missing(operator, parameter, document, (), f" for {tensor}")
             values[parameter.name] = value
     if complaint := operator.check(values):
         raise InputError(f"{document.where(part.keys)}: {tensor}: {complaint}")
@@ -66,12 +84,15 @@ def resolve(
 def _levels(recipe: Recipe) -> Iterator[tuple[Parameters, Keys, bool]]:
     """Every `parameters:` of the recipe, where it stands, and whether it belongs to one source."""
     yield recipe.parameters, (), False
-    for i, model in enumerate(recipe.models or ()):
-        yield model.parameters, ("models", i), True
-    for i, part in enumerate(recipe.slices or ()):
-        yield part.parameters, ("slices", i), False
-        for j, source in enumerate(part.sources):
-            yield source.parameters, ("slices", i, "sources", j), True
+    for keys, body in recipe.bodies.values():
+        if body is not recipe:
+            yield body.parameters, keys, False
+        for i, model in enumerate(body.models or ()):
+            yield model.parameters, (*keys, "models", i), True
+        for i, part in enumerate(body.slices or ()):
+            yield part.parameters, (*keys, "slices", i), False
+            for j, source in enumerate(part.sources):
+                yield source.parameters, (*keys, "slices", i, "sources", j), True
 
 
 def _value(
@@ -105,8 +126,7 @@ def _complaint(parameter: Parameter, value: Scalar) -> str | None:
     return None
 
 
-def _missing(operator: Operator, parameter: Parameter, tensor: str, document: Document, keys: Keys) -> InputError:
+def _missing(operator: Operator, parameter: Parameter, document: Document, keys: Keys, where: str = "") -> InputError:
     return document.error(
-        keys,
-        f"{operator.name} needs the parameter '{parameter.name}' for {tensor} ({parameter.meaning}); give it a value",
+        keys, f"{operator.name} needs the parameter '{parameter.name}'{where} ({parameter.meaning}); give it a value"
     )

@@ -1,12 +1,13 @@
 """mergekit's recipe as a strict schema. What a key means is said in docs and in the modules that use it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from jaxmerge.documents import Document
+from jaxmerge.documents import Document, Keys
+from jaxmerge.errors import InputError, joined
 from jaxmerge.recipe.settings import Setting, parse_setting
 from jaxmerge.strict import Strict
 
@@ -41,11 +42,23 @@ def _range(value: Any) -> tuple[int, int]:
     raise ValueError(f"must be [first, end) with 0 <= first < end, not {value!r}")
 
 
+def _tokenizer_source(value: Any) -> str:
+    # Older recipes write `model:` before the reference.
+    return _reference(value).removeprefix("model:")
+
+
+def _dtype(value: Any) -> Any:
+    return value.removeprefix("torch.") if isinstance(value, str) else value
+
+
+# `parameters:` with nothing under it.
+_NOTHING = BeforeValidator(lambda value: {} if value is None else value)
+DType = Annotated[DTypeName, BeforeValidator(_dtype)]
 Reference = Annotated[str, BeforeValidator(_reference)]
+TokenizerSource = Annotated[str, BeforeValidator(_tokenizer_source)]
 LayerRange = Annotated[tuple[int, int], BeforeValidator(_range)]
 Parameters = Annotated[
-    dict[str, Annotated[Setting, BeforeValidator(parse_setting)]],
-    BeforeValidator(lambda value: {} if value is None else value),  # `parameters:` with nothing under it
+    dict[str, Annotated[Setting, BeforeValidator(parse_setting)]], _NOTHING
 ]
 
 
@@ -61,8 +74,11 @@ class SliceInput(Input):
 
 
 class Slice(Strict):
+    """residual_weight: mergekit reads it and does nothing with it, and so do we."""
+
     sources: list[SliceInput] = Field(min_length=1)
     base_model: Reference | None = None
+    residual_weight: float | None = None
     parameters: Parameters = Field(default_factory=dict)
 
 
@@ -73,6 +89,8 @@ def _exactly_one(names: tuple[str, ...], values: tuple[Any, ...]) -> None:
 
 
 class Module(Strict):
+    """What is merged of one component of a composite model, such as its vision tower."""
+
     models: list[Input] | None = Field(default=None, min_length=1)
     slices: list[Slice] | None = Field(default=None, min_length=1)
     parameters: Parameters = Field(default_factory=dict)
@@ -115,9 +133,9 @@ class Token(Strict):
 class Tokenizer(Strict):
     """source: union, base, or a reference."""
 
-    source: Reference = "union"
+    source: TokenizerSource = "union"
     pad_to_multiple_of: PositiveInt | None = None
-    tokens: dict[str, Token] = Field(default_factory=dict)
+    tokens: Annotated[dict[str, Token], _NOTHING] = Field(default_factory=dict)
 
 
 class Own(Strict):
@@ -146,9 +164,9 @@ class Recipe(Strict):
     slices: list[Slice] | None = Field(default=None, min_length=1)
     modules: dict[str, Module] | None = Field(default=None, min_length=1)
     parameters: Parameters = Field(default_factory=dict)
-    dtype: DTypeName | None = None
-    out_dtype: DTypeName | None = None
-    tokenizer_source: Reference | None = None
+    dtype: DType | None = None
+    out_dtype: DType | None = None
+    tokenizer_source: TokenizerSource | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     name: str | None = None
@@ -161,22 +179,31 @@ class Recipe(Strict):
             raise ValueError("tokenizer and tokenizer_source exclude each other; keep tokenizer")
         return self
 
+    @property
+    def bodies(self) -> Mapping[str | None, tuple[Keys, "Recipe | Module"]]:
+        """What is merged, with where it stands: each module by its name, or the whole recipe."""
+        if self.modules is None:
+            return {None: ((), self)}
+        return {name: (("modules", name), module) for name, module in self.modules.items()}
+
 
 Loaded = tuple[Recipe, Document]
 
 
 def load_recipes(recipe: str | Path | dict[str, Any] | Sequence[dict[str, Any]]) -> tuple[Loaded, ...]:
     """The recipes of a file, a document each, or mappings as YAML would give them. Raises InputError naming file, line
-    and key."""
+    and key of all that is wrong."""
     if isinstance(recipe, str | Path):
         documents = Document.read_all(Path(recipe))
     else:
         documents = tuple(Document(Path("recipe"), data) for data in ([recipe] if isinstance(recipe, dict) else recipe))
-    return tuple((_checked(document), document) for document in documents)
-
-
-def _checked(document: Document) -> Recipe:
-    parsed = document.validate(Recipe)
-    if parsed.modules is not None:
-        raise document.error(("modules",), "is not supported yet; merge with models or slices")
-    return parsed
+    found: list[Loaded] = []
+    mistakes: list[InputError] = []
+    for document in documents:
+        try:
+            found.append((document.validate(Recipe), document))
+        except InputError as error:
+            mistakes.append(error)
+    if mistakes:
+        raise joined(mistakes)
+    return tuple(found)

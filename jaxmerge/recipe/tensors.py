@@ -82,6 +82,8 @@ class TensorPlanner:
             # Counters and tables of indices are not averaged.
             return TensorPlan(group.name, shape, read, None, tuple(pieces.values()), {}, copied=True)
         dtype = named_dtype(self.recipe.out_dtype) or named_dtype(self.recipe.dtype) or read
+        if group.kept:
+            return TensorPlan(group.name, shape, dtype, None, tuple(pieces.values()), {}, copied=True, donors=donors)
         base, sources = part.split(self.operator)
         missing = [i for i in part.inputs if i not in pieces]
         if missing and self.operator.lacking == "merge_rest":

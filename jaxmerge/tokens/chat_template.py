@@ -35,11 +35,20 @@ def choose_chat_template(wanted: str, folders: Sequence[Path]) -> str | None:
     if wanted == "auto":
         templates = Counter(text for text in map(read_chat_template, folders) if text)
         return templates.most_common(1)[0][0] if templates else None
-    if "{{" in wanted or "{%" in wanted:
-        return wanted
-    if (file := NAMED / f"{wanted}.jinja").is_file():
-        return file.read_text(encoding="utf-8")
-    raise unknown("chat template", wanted, ["auto", *(file.stem for file in NAMED.glob("*.jinja"))])
+    require_known(wanted)
+    file = NAMED / f"{wanted}.jinja"
+    return wanted if _is_template(wanted) else file.read_text(encoding="utf-8")
+
+
+def require_known(wanted: str) -> None:
+    """Raises InputError for a name that is none of ours."""
+    names = ["auto", *(file.stem for file in NAMED.glob("*.jinja"))]
+    if not _is_template(wanted) and wanted not in names:
+        raise unknown("chat template", wanted, names)
+
+
+def _is_template(wanted: str) -> bool:
+    return "{{" in wanted or "{%" in wanted
 
 
 def write_chat_template(folder: Path, template: str) -> None:

@@ -12,28 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.recipe.dtypes import named_dtype, promoted
-from jaxmerge.recipe.plan import Plan, make_plan
-from jaxmerge.recipe.schema import load_recipes
+from jaxmerge.recipe.plan import Plan
 from jaxmerge.recipe.tensors import TensorPlan
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 FT1, FT2, BASE = "inputs/ft1", "inputs/ft2", "inputs/base"
 TIES = "merge_method: ties\nbase_model: inputs/base\n"
-
-
-@pytest.fixture(autouse=True)
-def _paths_are_relative_to_the_golden_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(GOLDEN)
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Callable[[str], Plan]:
-    def from_text(text: str) -> Plan:
-        file = tmp_path / "r.yaml"
-        file.write_text(text)
-        return make_plan(*load_recipes(file)[0])
-
-    return from_text
 
 
 def by_name(plan: Plan, part: str) -> TensorPlan:
@@ -157,13 +140,16 @@ ONE = "models: [{model: inputs/ft1, parameters: {weight: 1}}, {model: inputs/ft2
         (TIES + ONE + "parameters: {density: [0.5, -1]}", r"must be in \[0, 1\], not -1"),
         (TIES + ONE + "parameters: {weight: true}", "weight: must be a number, not True"),
         (TIES + ONE + "parameters: {normalize: 2}", "normalize: must be true or false, not 2"),
-        (TIES + "models: [{model: inputs/ft1, parameters: {lambda: 1}}]", "lambda: is one value for the whole merge"),
+        (
+            TIES + "models: [{model: inputs/ft1, parameters: {lambda: 1, weight: 1}}]",
+            "lambda: is one value for the whole merge",
+        ),
         ("merge_method: linear\nparameters: {weight: 0}\nmodels: [{model: inputs/ft1}]", "weights sum to zero"),
         ("merge_method: passthrough\n" + ONE.replace("weight", "scale"), "r.yaml:2: models: passthrough merges"),
         ("merge_method: linear\nmodels: [{model: inputs/ft9, parameters: {weight: 1}}]", "inputs/ft9: no such folder"),
         (
-            "merge_method: passthrough\nmodules: {a: {models: [{model: inputs/ft1}]}}",
-            "r.yaml:2: modules: is not supported",
+            "merge_method: passthrough\nmodules: {vision: {models: [{model: inputs/ft1}]}}",
+            "r.yaml:2: modules.vision: no tensor belongs to it; their names begin with lm_head, model",
         ),
         ("merge_method: passthrough\nmodels: []\n", "models"),
         ("merge_method: passthrough\n", "exactly one of models, slices, modules"),
