@@ -69,6 +69,11 @@ class Adapted(Checkpoint):
         stored = self.whole.get(name)
         return super().read(name) if stored is None else self._rounded(stored, self._read(stored), info.dtype)
 
+    def view(self, name: str) -> np.ndarray:
+        """Mapped from the file where the adapter leaves a tensor as it is; else an array of its own."""
+        changed = name in self.whole or name in self.products or name in self.shifts
+        return self.read(name) if changed else super().view(name)
+
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         info = self.info(name)
         start, stop, _ = slice(start, stop).indices(info.shape[0])

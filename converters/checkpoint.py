@@ -60,6 +60,16 @@ class Checkpoint:
         """A whole tensor in its own dtype (bfloat16 is `ml_dtypes.bfloat16`), as an array of its own."""
         return read_tensor(name, self.info(name))
 
+    def view(self, name: str) -> np.ndarray:
+        """The same, mapped from the file and read-only: what is looked at is read, and can be let go again."""
+        info = self.info(name)
+        if not info.nbytes:
+            return self.read(name)
+        try:
+            return np.memmap(info.file, info.dtype, "r", info.offset, info.shape)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{info.file}: tensor '{name}' cannot be mapped ({error}); {REMEDY}") from error
+
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of the first axis; only their bytes are read."""
         return read_tensor_rows(name, self.info(name), start, stop)

@@ -44,6 +44,22 @@ def embedded(weights: Weights, config: DecoderConfig, tokens: Array, dtype: DTyp
     return x if config.embed_scale is None else x * jnp.asarray(config.embed_scale, dtype)
 
 
+def layer_step(config: DecoderConfig, valid: Array) -> Callable[[Params, Array, Array], Array]:
+    """What one layer makes of the stream `x` `[B, T, hidden]`: `step(layer, place, x)`. valid: see `hidden_states`.
+    layer: its tensors in the dtype of `x`. place: which of the config's `windows` is the layer's."""
+    positions = positions_of(valid)
+    cos, sin = rotation(config, positions, valid.sum(axis=-1, dtype=jnp.int32))
+    windows = layer_windows(config)
+    uniform = len(set(config.windows)) == 1
+    shared = visible(positions, positions, valid, config.windows[0]) if uniform else None
+
+    def step(layer: Params, place: Array, x: Array) -> Array:
+        mask = visible(positions, positions, valid, windows[place]) if shared is None else shared
+        return block(layer, config, x, cos, sin, lambda q, k, v: (attend(q, k, v, mask), None))[0]
+
+    return step
+
+
 def hidden_states(weights: Weights, config: DecoderConfig, tokens: Array, valid: Array, *, dtype: DTypeLike) -> Array:
     """Hidden states after the final norm: `[B, T, hidden]` in `dtype`, the compute dtype.
 
@@ -51,16 +67,10 @@ def hidden_states(weights: Weights, config: DecoderConfig, tokens: Array, valid:
     tokens only and padding is never attended to, so that a token's state does not depend on the padding. The states
     at padding are finite and mean nothing.
     """
-    positions = positions_of(valid)
-    cos, sin = rotation(config, positions, valid.sum(axis=-1, dtype=jnp.int32))
-    windows = layer_windows(config)
-    uniform = len(set(config.windows)) == 1
-    shared = visible(positions, positions, valid, config.windows[0]) if uniform else None
+    apply = layer_step(config, valid)
 
     def step(x: Array, index: Array) -> Array:
-        mask = visible(positions, positions, valid, windows[weights.place(index)]) if shared is None else shared
-        layer = layer_of(weights, index, dtype)
-        return block(layer, config, x, cos, sin, lambda q, k, v: (attend(q, k, v, mask), None))[0]
+        return apply(layer_of(weights, index, dtype), weights.place(index), x)
 
     x = embedded(weights, config, tokens, dtype)
     x = through_layers(weights, step, x)

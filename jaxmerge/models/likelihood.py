@@ -3,6 +3,8 @@
 Each block of the head is fetched once a call, for all positions, because fetching may mean merging.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -15,8 +17,6 @@ from jaxmerge.models.weights import Weights
 
 LOGITS_AT_ONCE = 2**24
 SMALLEST_BLOCK = 1024
-# Of each position the largest logit so far, the sum of exp(logit - largest), and the logit of its target: `[N]`.
-Sums = tuple[Array, Array, Array]
 
 
 def sequence_log_likelihood(
@@ -76,45 +76,68 @@ def _log_likelihood(
     size = min(block_size or vocabulary_block(vocab, x.shape[0]), vocab)
     path = head_path(config)
 
-    def grown(carry: Sums, rows: Array, begin: Array, start: Array, first: Array) -> Sums:
-        """The sums with those of a block. begin: the token of the part's first row."""
-        largest, total, target_logit = carry
-        logits = jnp.einsum("nd,vd->nv", x, rows, precision=PRECISION, preferred_element_type=jnp.float32)
-        if vocab % size:
-            logits = jnp.where(start + jnp.arange(size) >= first, logits, -jnp.inf)
-        new_largest = jnp.maximum(largest, lax.stop_gradient(logits.max(axis=-1)))
-        total = total * jnp.exp(largest - new_largest) + jnp.exp(logits - new_largest[:, None]).sum(axis=-1)
-        wanted = targets - begin
-        inside = (wanted >= first) & (wanted < jnp.minimum(first + size, vocab))
-        local = jnp.clip(wanted - start, 0, size - 1)
-        found = jnp.take_along_axis(logits, local[:, None], axis=-1)[:, 0]
-        return new_largest, total, jnp.where(inside, found, target_logit)
-
     # Recomputed in the backward pass, which would otherwise keep the logits of every block.
     @jax.checkpoint
-    def step(carry: Sums, first: Array) -> tuple[Sums, None]:
-        # The last block is moved back to end with the vocabulary; rows of the block before it are not counted again.
-        start = jnp.minimum(first, vocab - size)
-        rows = weights.block(path, start, size).astype(x.dtype)
+    def step(running: Running, first: Array) -> tuple[Running, None]:
+        rows = weights.block(path, jnp.minimum(first, vocab - size), size).astype(x.dtype)
         if shards == 1:
-            return grown(carry, rows, jnp.int32(0), start, first), None
+            return with_block(running, x, targets, rows, first, vocab), None
         begins = vocab * jnp.arange(shards, dtype=jnp.int32)
-        return jax.vmap(grown, (0, 0, 0, None, None))(carry, rows, begins, start, first), None
+        each = jax.vmap(with_block, (0, None, None, 0, None, None, 0))
+        return each(running, x, targets, rows, first, vocab, begins), None
 
-    shape = targets.shape if shards == 1 else (shards, *targets.shape)
-    carry = (jnp.full(shape, jnp.finfo(jnp.float32).min), jnp.zeros(shape), jnp.zeros(shape))
+    carry = nothing_yet(targets.shape if shards == 1 else (shards, *targets.shape))
     firsts = jnp.arange(0, vocab, size, dtype=jnp.int32)
     if len(firsts) == 1:
         carry, _ = step(carry, firsts[0])
     else:
         carry, _ = lax.scan(step, carry, firsts)
-    largest, total, target_logit = carry if shards == 1 else _together(carry)
-    return target_logit - largest - jnp.log(total)
+    return finished(carry if shards == 1 else _together(carry))
 
 
-def _together(sums: Sums) -> Sums:
-    """The sums of all parts of the vocabulary, whose axis comes first. A target's logit is in one part, and zero in the
+class Running(NamedTuple):
+    """Over the rows of the head seen so far, float32 `[N]` each: the largest logit, the sum of `exp(logit - largest)`,
+    and the target's logit where it was among them."""
+
+    largest: Array
+    total: Array
+    target: Array
+
+
+def nothing_yet(shape: tuple[int, ...]) -> Running:
+    return Running(jnp.full(shape, jnp.finfo(jnp.float32).min), jnp.zeros(shape), jnp.zeros(shape))
+
+
+def with_block(
+    running: Running, x: Array, targets: Array, rows: Array, first: Array, vocab: int, begin: Array | int = 0
+) -> Running:
+    """With a block of the head. x `[N, hidden]`, targets int32 `[N]`. rows: `[size, hidden]` from row `first` on of the
+    `vocab` rows of a part of the vocabulary, which begins with token `begin`.
+
+    The last block is moved back to end with the part; its rows of the block before are not counted again.
+    """
+    size = rows.shape[0]
+    start = jnp.minimum(first, vocab - size)
+    logits = jnp.einsum("nd,vd->nv", x, rows, precision=PRECISION, preferred_element_type=jnp.float32)
+    if vocab % size:
+        logits = jnp.where(start + jnp.arange(size) >= first, logits, -jnp.inf)
+    largest = jnp.maximum(running.largest, lax.stop_gradient(logits.max(axis=-1)))
+    total = running.total * jnp.exp(running.largest - largest) + jnp.exp(logits - largest[:, None]).sum(axis=-1)
+    wanted = targets - begin
+    inside = (wanted >= first) & (wanted < jnp.minimum(first + size, vocab))
+    local = jnp.clip(wanted - start, 0, size - 1)
+    found = jnp.take_along_axis(logits, local[:, None], axis=-1)[:, 0]
+    return Running(largest, total, jnp.where(inside, found, running.target))
+
+
+def finished(running: Running) -> Array:
+    """Log-probability of each target: float32 `[N]`."""
+    return running.target - running.largest - jnp.log(running.total)
+
+
+def _together(parts: Running) -> Running:
+    """Of all parts of the vocabulary, whose axis comes first. A target's logit is in one part, and zero in the
     others."""
-    largest, total, target_logit = sums
-    most = largest.max(axis=0)
-    return most, (total * jnp.exp(largest - most)).sum(axis=0), target_logit.sum(axis=0)
+    largest = parts.largest.max(axis=0)
+    total = (parts.total * jnp.exp(parts.largest - largest)).sum(axis=0)
+    return Running(largest, total, parts.target.sum(axis=0))

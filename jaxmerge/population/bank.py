@@ -6,7 +6,7 @@ one array of all sources compiles to scalar code on a CPU (measured in benchmark
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jax import Array
 from jaxmerge.architectures.table import Parameter, Table
 from jaxmerge.operators.arithmetic import storable, stored
 from jaxmerge.operators.interface import Operator, Request, Sources
+from jaxmerge.population.split import Held
 from jaxmerge.runtime.mesh import on_host
 
 
@@ -25,23 +26,35 @@ class Source(Protocol):
 
 
 class Place(Protocol):
-    """Puts a host's array onto the devices. axes: its logical axes, none where every device needs the whole.
+    """Puts a host's array where it is to lie. axes: its logical axes, none where every device needs the whole.
     vocabulary_shards: see `models.weights.Weights`."""
 
     @property
     def vocabulary_shards(self) -> int: ...
 
-    def __call__(self, array: np.ndarray, axes: tuple[str, ...] = ()) -> Array: ...
+    def __call__(self, array: np.ndarray, axes: tuple[str, ...] = ()) -> Any: ...
+
+
+class Readable(Protocol):
+    """A bank whose tensors can be looked at on the host. count: of the experts."""
+
+    @property
+    def count(self) -> int: ...
+
+    def sources(self, parameter: Parameter, layer: int) -> Sources:
+        """A tensor of the table as all sources have it."""
+        ...
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bank:
     """base: path -> array, None where the operator has no base. experts: path -> one array an expert, in order.
-    Arrays are as `operators.arithmetic.storable` makes them. vocabulary_shards: see `models.weights.Weights`."""
+    Arrays are as `operators.arithmetic.storable` makes them, each whole for every candidate or split.
+    vocabulary_shards: see `models.weights.Weights`."""
 
-    base: dict[str, Array] | None
-    experts: dict[str, tuple[Array, ...]]
+    base: dict[str, Held] | None
+    experts: dict[str, tuple[Held, ...]]
     vocabulary_shards: int = field(default=1, metadata={"static": True})
 
     def of(self, places: Sequence[int]) -> "Bank":
@@ -53,6 +66,17 @@ class Bank:
     def nbytes(self) -> int:
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self))
 
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.experts.values())))
+
+    def sources(self, parameter: Parameter, layer: int) -> Sources:
+        """See `Readable`."""
+        return Sources(
+            None if self.base is None else _tensor(self.base[parameter.path], layer, parameter),
+            tuple(_tensor(expert, layer, parameter) for expert in self.experts[parameter.path]),
+        )
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -61,13 +85,13 @@ class Statistics:
     fields: the same for what it gave for every element, a tuple of arrays."""
 
     stats: dict[str, dict[str, Array]]
-    fields: dict[str, dict[str, tuple[Array, ...]]]
+    fields: dict[str, dict[str, tuple[Held, ...]]]
 
 
 def load_bank(table: Table, base: Source | None, experts: tuple[Source, ...], place: Place) -> Bank:
     """Reads every source into place, one stacked tensor of one source at a time."""
-    stacks: dict[str, tuple[Array, ...]] = {}
-    bases: dict[str, Array] = {}
+    stacks: dict[str, tuple[Held, ...]] = {}
+    bases: dict[str, Held] = {}
     for parameter in table:
         stacks[parameter.path] = tuple(_stack(table, parameter, source, place) for source in experts)
         if base is not None:
@@ -75,7 +99,7 @@ def load_bank(table: Table, base: Source | None, experts: tuple[Source, ...], pl
     return Bank(bases if base is not None else None, stacks, place.vocabulary_shards)
 
 
-def _stack(table: Table, parameter: Parameter, source: Source, place: Place) -> Array:
+def _stack(table: Table, parameter: Parameter, source: Source, place: Place) -> Held:
     names = parameter.names(table.num_layers)
     first = source.read(names[0])
     if not parameter.stacked:
@@ -88,38 +112,41 @@ def _stack(table: Table, parameter: Parameter, source: Source, place: Place) -> 
 
 
 def prepare(
-    operator: Operator, table: Table, bank: Bank, place: Place, *, seed: int, grid: Mapping[str, np.ndarray]
+    operator: Operator,
+    table: Table,
+    bank: Readable,
+    place: Place,
+    *,
+    seed: int,
+    grid: Mapping[str, np.ndarray],
+    place_field: Place | None = None,
 ) -> Statistics:
     """Runs the operator's `prepare` on every tensor of the bank, once for a search.
 
-    grid: for each gridded parameter the values that candidates will ask for, ascending float64.
+    grid: for each gridded parameter the values that candidates will ask for, ascending float64. place_field: for what
+    is as large as the sources; None: `place`.
     """
-    count = len(next(iter(bank.experts.values())))
-    grids = {name: (np.asarray(values, np.float64),) * count for name, values in grid.items()}
+    grids = {name: (np.asarray(values, np.float64),) * bank.count for name, values in grid.items()}
+    hold = place_field or place
     stats: dict[str, dict[str, Array]] = {}
-    fields: dict[str, dict[str, tuple[Array, ...]]] = {}
+    fields: dict[str, dict[str, tuple[Held, ...]]] = {}
     for parameter in table:
         prepared = [
-            operator.prepare(
-                Sources(
-                    None if bank.base is None else _tensor(bank.base[parameter.path], layer, parameter),
-                    tuple(_tensor(expert, layer, parameter) for expert in bank.experts[parameter.path]),
-                ),
-                Request(name, seed, grids),
-            )
+            operator.prepare(bank.sources(parameter, layer), Request(name, seed, grids))
             for layer, name in enumerate(parameter.names(table.num_layers))
         ]
         join, axes = np.stack if parameter.stacked else _only, table.axes(parameter)
         stats[parameter.path] = {key: place(join([p.stats[key] for p in prepared])) for key in prepared[0].stats}
         fields[parameter.path] = {
-            key: tuple(place(join([p.fields[key][k] for p in prepared]), axes) for k in range(len(first)))
+            key: tuple(hold(join([p.fields[key][k] for p in prepared]), axes) for k in range(len(first)))
             for key, first in prepared[0].fields.items()
         }
     return Statistics(stats, fields)
 
 
-def _tensor(array: Array, layer: int, parameter: Parameter) -> np.ndarray:
+def _tensor(array: Held, layer: int, parameter: Parameter) -> np.ndarray:
     """One tensor of the bank on the host, in the dtype of its checkpoint."""
+    assert isinstance(array, Array), "a split bank is looked at in its files"
     return stored(on_host(array, layer if parameter.stacked else None))
 
 

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxmerge.models.likelihood import sequence_log_likelihood
 from jaxmerge.population.merged import Values
 from jaxmerge.population.programs import Population, Rows, Shape
+from jaxmerge.population.split import specs
 from jaxmerge.runtime.mesh import POP, over_pop
 
 
@@ -44,4 +45,5 @@ def gradients(shape: Shape, population: Population, values: Values, rows: Rows, 
         return lax.psum(total, POP)
 
     everywhere = PartitionSpec()
-    return over_pop(shape.mesh, on_device, (everywhere,) * 4, everywhere)(population, values, rows, shares)
+    placed = (specs(population), everywhere, everywhere, everywhere)
+    return over_pop(shape.mesh, on_device, placed, everywhere)(population, values, rows, shares)

@@ -13,6 +13,7 @@ from jaxmerge.operators.arithmetic import widen
 from jaxmerge.population.gated import Gating
 from jaxmerge.population.merged import Merging, Values
 from jaxmerge.population.routed import Routed, Routing
+from jaxmerge.population.split import whole_of
 
 # What the merge's values are called among those of a candidate.
 PREFIX = "merged "
@@ -73,10 +74,9 @@ class Joint:
 
     def _over(self, merged: Weights, values: Values) -> Routed:
         bank = self.merging.bank
-        count = len(next(iter(bank.experts.values())))
         stored = [
-            Stored({path: arrays[k] for path, arrays in bank.experts.items()}, bank.vocabulary_shards)
-            for k in range(count)
+            Stored({path: whole_of(arrays[k]) for path, arrays in bank.experts.items()}, bank.vocabulary_shards)
+            for k in range(bank.count)
         ]
         models = Models((*stored, merged), self.ends)
         flow = Routing(models, self.dtype) if self.gates is None else Gating(models, self.gates, self.dtype)

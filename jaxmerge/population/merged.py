@@ -18,10 +18,11 @@ import numpy as np
 from jax import Array, lax
 
 from jaxmerge.architectures.table import LAYERS
-from jaxmerge.models.weights import Params, Stored, block_of
+from jaxmerge.models.weights import Params, Stored
 from jaxmerge.operators.arithmetic import widen
 from jaxmerge.operators.interface import Operator, Tile
 from jaxmerge.population.bank import Bank, Statistics
+from jaxmerge.population.split import Held, block_of, layer_of, rows_of, whole_of
 
 Values = dict[str, Array]
 
@@ -86,8 +87,8 @@ class Merged:
         return index
 
     def layer(self, index: Array) -> Params:
-        def at(array: Array) -> Array:
-            return lax.dynamic_index_in_dim(array, index, keepdims=False)
+        def at(array: Held) -> Array:
+            return layer_of(array, index)
 
         stacked = [path for path in self.bank.experts if path.startswith(LAYERS)]
         return {path.removeprefix(LAYERS): self._merge(path, at, at, self._group(path, index)) for path in stacked}
@@ -95,13 +96,13 @@ class Merged:
     def rows(self, path: str, ids: Array) -> Array:
         if self.operator.scope == "tensor":
             return self.whole(path)[ids]
-        return self._merge(path, lambda array: array[ids], _all, self._group(path), ids.astype(jnp.uint32))
+        return self._merge(path, lambda array: rows_of(array, ids), whole_of, self._group(path), ids.astype(jnp.uint32))
 
     def block(self, path: str, start: Array, size: int) -> Array:
         count, shards = self.bank.experts[path][0].shape[0], self.vocabulary_shards
         first = jnp.clip(start, 0, count // shards - size)
 
-        def cut(array: Array) -> Array:
+        def cut(array: Held) -> Array:
             return block_of(array, first, size, shards)
 
         if self.operator.scope == "tensor":
@@ -109,10 +110,16 @@ class Merged:
         rows = first.astype(jnp.uint32) + jnp.arange(size, dtype=jnp.uint32)
         if shards > 1:
             rows = rows + count // shards * jnp.arange(shards, dtype=jnp.uint32)[:, None]
-        return self._merge(path, cut, _all, self._group(path), rows)
+        return self._merge(path, cut, whole_of, self._group(path), rows)
 
     def whole(self, path: str) -> Array:
-        return self._merge(path, _all, _all, self._group(path))
+        return self._merge(path, whole_of, whole_of, self._group(path))
+
+    def held(self, path: str, index: Array | None = None, rows: Array | None = None) -> Array:
+        """Merges all that the bank holds of a tensor, where it holds a part: one layer's, or some rows.
+
+        index: the layer that it is of. rows: uint32, the tensor's row of each row that is held (default: all)."""
+        return self._merge(path, whole_of, whole_of, self._group(path, index), rows)
 
     def _group(self, path: str, index: Array | None = None) -> Array | int:
         group = self.members[path]
@@ -123,8 +130,8 @@ class Merged:
     def _merge(
         self,
         path: str,
-        cut: Callable[[Array], Array],
-        cut_stats: Callable[[Array], Array],
+        cut: Callable[[Held], Array],
+        cut_stats: Callable[[Held], Array],
         group: Array | int,
         rows: Array | None = None,
     ) -> Array:
@@ -151,10 +158,6 @@ def row_numbers(shape: tuple[int, ...]) -> Array:
     """uint32 `[*shape[:-1]]`: the flattened index of each row of a whole tensor."""
     leading = shape[:-1]
     return jnp.arange(int(np.prod(leading)), dtype=jnp.uint32).reshape(leading)
-
-
-def _all(array: Array) -> Array:
-    return array
 
 
 def materialised(weights: Merged) -> Params:

@@ -7,7 +7,7 @@ A block of candidates is divided over the mesh's `pop` axis; on a device they ar
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 from jax import Array, lax
@@ -18,7 +18,10 @@ from jaxmerge.models.generation import generate
 from jaxmerge.models.likelihood import sequence_log_likelihood
 from jaxmerge.models.weights import Params, Weights
 from jaxmerge.population.merged import Merging, Values, materialised
+from jaxmerge.population.split import specs
 from jaxmerge.runtime.mesh import POP, over_pop
+
+Tree = TypeVar("Tree")
 
 
 class Population(Protocol):
@@ -71,9 +74,9 @@ def likelihoods(
         def micro(rows: Rows) -> Array:
             return sequence_log_likelihood(weights, shape.config, *rows, dtype=shape.dtype)
 
-        return tuple(_each(micro, rows) for rows in buckets)
+        return tuple(each(micro, rows) for rows in buckets)
 
-    return _over_population(shape, candidate, (population, buckets), values)
+    return over_population(shape, candidate, (population, buckets), values)
 
 
 @partial(jax.jit, static_argnames=("shape", "max_new_tokens", "stop_ids"))
@@ -103,9 +106,9 @@ def continuations(
                 dtype=shape.dtype,
             )
 
-        return tuple(_each(micro, rows) for rows in buckets)
+        return tuple(each(micro, rows) for rows in buckets)
 
-    return _over_population(shape, candidate, (population, buckets), values)
+    return over_population(shape, candidate, (population, buckets), values)
 
 
 @jax.jit
@@ -114,20 +117,30 @@ def merged_parameters(merging: Merging, values: Values) -> Params:
     return materialised(merging.candidate(values))
 
 
-def _each(micro: Callable[[Rows], Array], rows: Rows) -> Array:
-    if rows[0].shape[0] == 1:
-        return micro(jax.tree.map(lambda array: array[0], rows))[None]
+@partial(jax.jit, static_argnames="shape")
+def merged_block(shape: Shape, merging: Merging, values: Values) -> Params:
+    """A block of whole models, `[block, ...]` by path. values: `[block, ...]`."""
+
+    def candidate(merging: Merging, mine: Values) -> Params:
+        return materialised(merging.candidate(mine))
+
+    return over_population(shape, candidate, merging, values)
+
+
+def each(micro: Callable[[Any], Tree], rows: Any) -> Tree:
+    """`micro` of every micro-batch: the leading axis of `rows` and of what comes back."""
+    if jax.tree.leaves(rows)[0].shape[0] == 1:
+        return jax.tree.map(lambda array: array[None], micro(jax.tree.map(lambda array: array[0], rows)))
     return lax.map(micro, rows)
 
 
-def _over_population(
-    shape: Shape, candidate: Callable[[Any, Values], Any], operands: Any, values: Values
-) -> Any:
-    """Divides the leading axis of `values` over the mesh's `pop`. All of that have the same `operands`."""
+def over_population(shape: Shape, candidate: Callable[[Any, Any], Any], operands: Any, values: Any) -> Any:
+    """Divides the leading axis of `values` over the mesh's `pop`. All of that have the same `operands`, or a share of
+    what is split."""
 
-    def on_device(operands: Any, mine: Values) -> Any:
+    def on_device(operands: Any, mine: Any) -> Any:
         one = partial(candidate, operands)
         return lax.map(one, mine) if shape.chunk == 1 else jax.vmap(one)(mine)
 
     divided = PartitionSpec(POP)
-    return over_pop(shape.mesh, on_device, (PartitionSpec(), divided), divided)(operands, values)
+    return over_pop(shape.mesh, on_device, (specs(operands), divided), divided)(operands, values)

@@ -1,20 +1,41 @@
 """A population as objectives see it: P candidates that can be asked for likelihoods and text."""
 
+from dataclasses import replace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Batch, Bucket
 from jaxmerge.population.gradients import gradients
-from jaxmerge.population.programs import Population, Rows, Shape, continuations, likelihoods
-from jaxmerge.runtime.mesh import POP, fetch, place, replicated
+from jaxmerge.population.merged import Merging, Values
+from jaxmerge.population.programs import (
+    Population,
+    Rows,
+    Shape,
+    continuations,
+    likelihoods,
+    merged_block,
+    merged_parameters,
+)
+from jaxmerge.population.split import is_split
+from jaxmerge.runtime.mesh import POP, fetch, on_row, place, replicated
 
 # Tokens of one micro-batch. A layer is merged once a micro-batch, so it must not be small; activations grow with it.
 MICRO_TOKENS = 16_384
 # Batches kept on the devices. Drawn samples make a new one every generation; a race has one a block.
 KEPT_BATCHES = 64
+
+
+def micro_batches(count: int, length: int) -> tuple[int, int]:
+    """How many micro-batches a bucket of `count` rows is run in, and of how many rows each."""
+    micro = -(-count // max(1, min(count, MICRO_TOKENS // length)))
+    # Spread evenly: 65 rows at 64 a micro-batch are 33 and 32, not 64 and 1.
+    return micro, -(-count // micro)
 
 
 class Programs:
@@ -48,6 +69,18 @@ class Programs:
             by_value = {name: array + parts[name] for name, array in by_value.items()}
         return sum, by_value
 
+    def model(self, values: dict[str, np.ndarray]) -> Params:
+        """One merge's whole model as it is scored, stacked over layers, on a device of this process. values: of one
+        candidate."""
+        merging = self.population
+        assert isinstance(merging, Merging)
+        if not is_split(merging):
+            # Of several processes each merges for itself: what all sources have in common lies in each of them.
+            return merged_parameters(on_row(merging, self.shape.mesh), jax.tree.map(jnp.asarray, values))
+        # Every device gathers what it merges, so that all make the same one.
+        shape = replace(self.shape, chunk=1)
+        return first(merged_block(shape, merging, alone(Programs(shape, merging), values)))
+
     def placed(self, batch: Batch) -> tuple[Rows, ...]:
         key = id(batch)
         if key not in self._placed:
@@ -59,16 +92,23 @@ class Programs:
 
     def _rows(self, bucket: Bucket) -> Rows:
         count, length = bucket.tokens.shape
-        rows = max(1, min(count, MICRO_TOKENS // length))
-        micro = -(-count // rows)
-        # Spread evenly: 65 rows at 64 a micro-batch are 33 and 32, not 64 and 1.
-        rows = -(-count // micro)
+        micro, rows = micro_batches(count, length)
 
         def cut(array: np.ndarray) -> Array:
             filled = np.concatenate([array, np.repeat(array[-1:], micro * rows - count, axis=0)])
             return place(filled.reshape(micro, rows, length), replicated(self.shape.mesh))
 
         return cut(bucket.tokens), cut(bucket.valid), cut(bucket.counted)
+
+
+def alone(programs: Programs, values: dict[str, np.ndarray]) -> Values:
+    """A block that is filled up with one candidate."""
+    return programs.candidates({name: np.asarray(array)[None] for name, array in values.items()}).block(0)
+
+
+def first(models: Params) -> Params:
+    """The first model of a block, as this process's own."""
+    return {path: array.addressable_data(0)[0] for path, array in models.items()}
 
 
 class Candidates:
@@ -86,32 +126,36 @@ class Candidates:
         return next(iter(self._values.values())).shape[0]
 
     def likelihood(self, batch: Batch) -> np.ndarray:
-        def call(values: dict[str, Array]) -> tuple[Array, ...]:
+        def call(values: Values) -> tuple[Array, ...]:
             p = self._programs
             return likelihoods(p.shape, p.population, values, p.placed(batch))
 
         return self._gather(batch, call, np.zeros((self.size, batch.size), np.float32))
 
     def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
-        def call(values: dict[str, Array]) -> tuple[Array, ...]:
+        def call(values: Values) -> tuple[Array, ...]:
             p = self._programs
             return continuations(p.shape, p.population, values, p.placed(batch), max_new_tokens, stop_ids)
 
         return self._gather(batch, call, np.full((self.size, batch.size, max_new_tokens), -1, np.int32))
 
     def _gather(self, batch: Batch, call: Any, out: np.ndarray) -> np.ndarray:
-        block = self._programs.shape.block
-        for start in range(0, self.size, block):
-            stop = min(start + block, self.size)
-            results = fetch(call(self._block(start, stop)), self._programs.shape.mesh)
-            for bucket, result in zip(batch.buckets, results, strict=True):
-                rows = result.reshape(block, -1, *result.shape[3:])[: stop - start, : len(bucket.index)]
-                real = bucket.index >= 0
-                out[start:stop, bucket.index[real]] = rows[:, real]
+        for start in range(0, self.size, self._programs.shape.block):
+            self._fill(out, batch, start, call(self.block(start)))
         return out
 
-    def _block(self, start: int, stop: int) -> dict[str, Array]:
+    def _fill(self, out: np.ndarray, batch: Batch, start: int, results: Any) -> None:
+        """Writes what a block of candidates from `start` on gave for each bucket."""
+        block = self._programs.shape.block
+        stop = min(start + block, self.size)
+        for bucket, result in zip(batch.buckets, fetch(results, self._programs.shape.mesh), strict=True):
+            rows = result.reshape(block, -1, *result.shape[3:])[: stop - start, : len(bucket.index)]
+            real = bucket.index >= 0
+            out[start:stop, bucket.index[real]] = rows[:, real]
+
+    def block(self, start: int) -> Values:
+        """The values of a block of candidates from `start` on, divided over the devices."""
         shape = self._programs.shape
         sharding = NamedSharding(shape.mesh, PartitionSpec(POP))
-        places = np.minimum(np.arange(start, start + shape.block), stop - 1)
+        places = np.minimum(np.arange(start, start + shape.block), self.size - 1)
         return {name: place(array[places], sharding) for name, array in self._values.items()}

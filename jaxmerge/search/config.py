@@ -32,6 +32,14 @@ def _auto_or(minimum: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _size(size: str | int) -> str | int:
+    try:
+        parse_size(size)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return size
+
+
 class Budget(Strict):
     """Where the search ends, besides its generations."""
 
@@ -130,10 +138,11 @@ class Mesh(Strict):
 
 
 class Runtime(Strict):
-    """Where and how it runs."""
+    """Where and how it runs. bank: where the sources lie. memory: of each device, where it is not to be asked."""
 
     mesh: Literal["auto"] | Mesh = "auto"
     bank: Literal["auto", "device", "sharded", "host"] = "auto"
+    memory: str | Count | None = None
     chunk: Annotated[Literal["auto"] | int, _auto_or(1)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
@@ -146,12 +155,10 @@ class Runtime(Strict):
             raise ValueError(f"write auto or {{pop: n, model: m}}, not {mesh!r}")
         return Mesh.model_validate(mesh)
 
-    @field_validator("bank")
+    @field_validator("memory")
     @classmethod
-    def _bank_is_here(cls, bank: str) -> str:
-        if bank in ("sharded", "host"):
-            raise ValueError(f"{bank} is not available yet; use device")
-        return bank
+    def _is_a_size(cls, size: str | int | None) -> str | int | None:
+        return size if size is None else _size(size)
 
 
 class Output(Strict):
@@ -163,11 +170,7 @@ class Output(Strict):
     @field_validator("max_shard_size")
     @classmethod
     def _is_a_size(cls, size: str | int) -> str | int:
-        try:
-            parse_size(size)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        return size
+        return _size(size)
 
 
 class Monitoring(Strict):

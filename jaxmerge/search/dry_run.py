@@ -16,9 +16,14 @@ from jaxmerge.search.stages import legs
 
 
 def plan(
-    config: str | Path | Mapping[str, Any], overrides: Iterable[str] = (), build: Build = engine_of
+    config: str | Path | Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    build: Build = engine_of,
+    *,
+    devices: str | None = None,
 ) -> dict[str, str]:
-    """What a run would do, a line a name, after all checks; reads no weights and writes nothing."""
+    """What a run would do, a line a name, after all checks; reads no weights and writes nothing. devices: see
+    `engine.Engine.plan`."""
     stages = legs(resolved.read_config(config, overrides), Path("run"))
     lines: dict[str, str] = {}
     # What all searches so far cost, in candidates; None where that is not known in advance.
@@ -28,12 +33,14 @@ def plan(
         if leg.checkable is None:
             found, cost = {"space": "depends on the models made before it"}, None
         else:
-            found, cost = _plan(leg.checkable, build, cost)
+            found, cost = _plan(leg.checkable, build, cost, devices)
         lines |= {before + name: text for name, text in found.items()}
     return lines
 
 
-def _plan(wanted: EvolveConfig, build: Build, before: int | None) -> tuple[dict[str, str], int | None]:
+def _plan(
+    wanted: EvolveConfig, build: Build, before: int | None, devices: str | None
+) -> tuple[dict[str, str], int | None]:
     """The lines of one search, and its cost with that of those before it."""
     engine = build(wanted)
     made = algorithm_of(wanted, engine)
@@ -53,8 +60,8 @@ def _plan(wanted: EvolveConfig, build: Build, before: int | None) -> tuple[dict[
         "search": f"{choose(wanted.search.algorithm, engine.dimension)}, population {made.population}, {counted}"
         + (f", at most {hours:g} hours" if hours else ""),
         "baselines": ", ".join(merges),
-        "devices": engine.devices,
-        **engine.plan(),
+        "devices": devices or engine.devices,
+        **engine.plan(devices),
     }, cost
 
 

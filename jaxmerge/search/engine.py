@@ -109,7 +109,7 @@ class Engine(Protocol):
     @property
     def chosen(self) -> Mapping[str, Any]:
         """`runtime` with its `auto` values as chosen: mesh, bank, chunk, dtype, as the config would write
-        them."""
+        them. Raises InputError for models that no home of the bank has room for."""
         ...
 
     @property
@@ -122,8 +122,9 @@ class Engine(Protocol):
         """The devices in words, such as `1 x cpu`."""
         ...
 
-    def plan(self) -> Mapping[str, str]:
-        """What a dry run prints: memory, compilations, time, each a line under its name."""
+    def plan(self, devices: str | None = None) -> Mapping[str, str]:
+        """What a dry run prints: memory, compilations, time, each a line under its name. devices: those that are
+        planned for, such as v5e-16; None: those that are here."""
         ...
 
     def load(self) -> None:

@@ -104,6 +104,7 @@ def _ready(leg: Leg, part: Part, build: Build) -> _Ready:
     engine = part.engine(build(wanted), leg.folder)
     made = algorithm_of(wanted, engine)
     require_usable(wanted, engine, made)
+    _ = engine.chosen
     return _Ready(wanted, engine, made)
 
 

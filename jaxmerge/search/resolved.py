@@ -184,7 +184,7 @@ def _located(ref: Any, folder: Path) -> Any:
 
 def on_any_mesh(recorded: EvolveConfig) -> EvolveConfig:
     """A run's config for a machine that may have other devices than the run had."""
-    free = recorded.model_copy(update={"runtime": recorded.runtime.model_copy(update={"mesh": "auto"})})
+    free = recorded.model_copy(update={"runtime": recorded.runtime.model_copy(update={"mesh": "auto", "bank": "auto"})})
     free._folder = recorded.folder
     return free
 

@@ -94,6 +94,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert main(["evolve", str(config), str(tmp_path / "new"), "--dry-run", "--set", "search.generations=3"]) == 0
     printed = capsys.readouterr().out
     assert "10 dimensions" in printed and "3 generations, 12 candidates" in printed and "MiB" in printed
+    assert "1 x cpu, base + 2 x" in printed and "bank device, pop 1 x model 1" in printed
+    assert main(["evolve", str(config), str(tmp_path / "new"), "--dry-run", "--devices", "v5e-16"]) == 0
+    assert "v5e-16, base + 2 x 0.00646M float32: bank device, pop 16 x model 1" in capsys.readouterr().out
+    assert main(["evolve", str(config), str(tmp_path / "new"), "--devices", "v5e-16"]) == 2
     assert not (tmp_path / "new").exists()
 
 

@@ -68,7 +68,7 @@ class FakeEngine:
     def starts(self) -> tuple[Untuned, ...]:
         return self.baselines
 
-    def plan(self) -> dict[str, str]:
+    def plan(self, devices: str | None = None) -> dict[str, str]:
         return {"memory": "none"}
 
     def load(self) -> None:

@@ -23,7 +23,9 @@ from jaxmerge.recipe.renaming import renamed
 from jaxmerge.search.baselines import Untuned, parents, untuned
 from jaxmerge.search.config import BASE, MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
+from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merger import Finite, Merger, stored
+from jaxmerge.search.engines.needs import Needs
 from jaxmerge.search.engines.plan import layers_and_time
 from jaxmerge.search.engines.pool import PooledModels, open_pool
 from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
@@ -74,7 +76,18 @@ class DataflowEngine(ScoringEngine):
     def starts(self) -> tuple[Untuned, ...]:
         return (Untuned(self._config.input, None, (self._config.input,)),)
 
-    def plan(self) -> Mapping[str, str]:
+    @property
+    def _needs(self) -> Needs:
+        models = self._models
+        config = replace(models.config, num_layers=self._space.hops)
+        return self._needs_of(models.sources, config, models.table)
+
+    @property
+    def _refused(self) -> Mapping[str, str]:
+        why = "a path visits the layers in an order of its own; use device"
+        return {"host": why, "sharded": why}
+
+    def _plan(self, home: Home) -> Mapping[str, str]:
         return layers_and_time(
             self._models,
             self._space,

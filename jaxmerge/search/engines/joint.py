@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from jaxmerge.population.joint import PREFIX, Joint
+from jaxmerge.population.merged import Merging
 from jaxmerge.population.programs import Population
-from jaxmerge.runtime.mesh import POP
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
 from jaxmerge.search.engines.dataflow import DataflowEngine
+from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merge_part import MergePart, described
 from jaxmerge.search.engines.merger import Merger
 from jaxmerge.search.engines.plan import memory_and_time
@@ -56,14 +57,14 @@ class JointEngine(DataflowEngine):
     def starts(self) -> tuple[Untuned, ...]:
         return self.baselines
 
-    def plan(self) -> Mapping[str, str]:
+    def _plan(self, home: Home) -> Mapping[str, str]:
         models = self._banked.models
         merging = memory_and_time(
-            models, self._objectives, self._dtype, block=self._mesh.shape[POP], chunk=1, operator=self._part.operator
+            models, self._objectives, self._dtype, home=home, chunk=1, operator=self._part.operator
         )
         whole = sum(int(np.prod(models.table.shape(parameter))) for parameter in models.table) * FLOAT32.itemsize
         written = f"; {whole / 2**20:,.1f} MiB for its merge, where text is generated"
-        lines = dict(super().plan())
+        lines = dict(super()._plan(home))
         return lines | {"bank": merging["bank"], "candidate": lines["candidate"] + written}
 
     @property
@@ -72,6 +73,7 @@ class JointEngine(DataflowEngine):
 
     def _populations(self) -> tuple[Population, Population]:
         merging = self._part.merging(self._merger, FLOAT32)
+        assert isinstance(merging, Merging), "a path runs over a bank on the device"
         ends = self._models.pool.names.index(self._models.input)
         gates = self._space.gated_layers
         return Joint(merging, ends, None, self._dtype), Joint(merging, ends, gates, self._dtype)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxmerge.operators.registry import operator
-from jaxmerge.population.merged import Merging
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, EvolveConfig
-from jaxmerge.search.engines.merger import Assignment, Merger
+from jaxmerge.search.engines.merger import AnyMerging, Assignment, Merger
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.search.engines.warm_start import start_of
 from jaxmerge.search.space_config import Bounds
@@ -30,7 +29,7 @@ class MergePart:
         self.groups = Groups.of(models.table, Granularity.parse(config.space.granularity))
         self.space = ParameterSpace(self.operator, tuple(config.models), self.groups, _settings(config))
 
-    def merging(self, merger: Merger, dtype: np.dtype) -> Merging:
+    def merging(self, merger: Merger, dtype: np.dtype) -> AnyMerging:
         """What all candidates share. dtype: of what is merged."""
         grid = {p.name: self.space.grid(p) for p in self.operator.parameters if p.gridded}
         return merger.merging(self.operator, grid, self.groups, dtype=dtype)

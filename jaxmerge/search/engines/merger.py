@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,19 +13,25 @@ from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.hf import load_params
 from jaxmerge.models.weights import Params
+from jaxmerge.objectives.interface import Runner
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator
 from jaxmerge.population.bank import Bank, load_bank, prepare
+from jaxmerge.population.mapped import MappedBank, MappedMerging
 from jaxmerge.population.merged import Members, Merging
-from jaxmerge.population.programs import Shape, merged_parameters
+from jaxmerge.population.programs import Shape
 from jaxmerge.population.runner import Programs
-from jaxmerge.runtime.mesh import on_row, own_row
+from jaxmerge.population.split import Splitting
+from jaxmerge.population.streamed import Streamed
+from jaxmerge.runtime.mesh import own_row
 from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.spaces.groups import Granularity, Groups
 from jaxmerge.spaces.parameter import Values
+
+AnyMerging = Merging | MappedMerging
 
 
 class Finite:
@@ -38,6 +42,11 @@ class Finite:
 
     def read(self, name: str) -> np.ndarray:
         array = self.checkpoint.read(name)
+        require_finite(f"{self.checkpoint.info(name).file}: tensor '{name}'", array)
+        return array
+
+    def view(self, name: str) -> np.ndarray:
+        array = self.checkpoint.view(name)
         require_finite(f"{self.checkpoint.info(name).file}: tensor '{name}'", array)
         return array
 
@@ -60,16 +69,28 @@ class Assignment:
 class Merger:
     """Merges of models of one layout. The bank is loaded when it is first needed."""
 
-    def __init__(self, models: Models, dtype: np.dtype, mesh: Mesh, chunk: int, seed: int) -> None:
-        """dtype: of what is merged. seed: of the masks."""
+    def __init__(
+        self, models: Models, dtype: np.dtype, mesh: Mesh, chunk: int, seed: int, home: str = "device", waiting: int = 0
+    ) -> None:
+        """dtype: of what is merged. seed: of the masks. home: see `home.HOMES`. waiting: see `streamed.Streamed`."""
         self.models, self.dtype, self.mesh, self.chunk, self.seed = models, dtype, mesh, chunk, seed
+        self.home, self.waiting = home, waiting
         self._place = Placement.of(models.config, mesh)
+        self._place_source = Splitting(mesh) if home == "sharded" else self._place
 
     @cached_property
     def bank(self) -> Bank:
+        """On the devices, whole on each or split."""
         base = self.models.base
         experts = tuple(map(Finite, self.models.experts.values()))
-        return load_bank(self.models.table, None if base is None else Finite(base), experts, self._place)
+        return load_bank(self.models.table, None if base is None else Finite(base), experts, self._place_source)
+
+    @cached_property
+    def mapped(self) -> MappedBank:
+        """On the host."""
+        base = self.models.base
+        experts = [Finite(expert).view for expert in self.models.experts.values()]
+        return MappedBank.of_views(self.models.table, None if base is None else Finite(base).view, experts)
 
     def merging(
         self,
@@ -78,20 +99,33 @@ class Merger:
         groups: Groups,
         sources: tuple[str, ...] | None = None,
         dtype: np.dtype | None = None,
-    ) -> Merging:
+    ) -> AnyMerging:
         """What all merges by an operator share. grid: see `population.bank.prepare`. sources: the models merged; None:
         all. dtype: of what is merged; None: the merger's own."""
-        bank = self.bank if sources is None else self.bank.of([list(self.models.experts).index(n) for n in sources])
-        statistics = prepare(chosen, self.models.table, bank, self._place, seed=self.seed, grid=grid)
-        return Merging(bank, statistics, chosen, Members.of(groups.members), dtype or self.dtype)
+        places = range(len(self.models.experts)) if sources is None else self._places(sources)
+        members, dtype = Members.of(groups.members), dtype or self.dtype
+        if self.home == "host":
+            bank = self.mapped.of(places)
+            return MappedMerging.prepared(bank, chosen, members, dtype, seed=self.seed, grid=grid)
+        held = self.bank.of(places)
+        # A split bank is not whole anywhere to be looked at, but in its files.
+        looked_at = self.mapped.of(places) if self.home == "sharded" else held
+        statistics = prepare(
+            chosen, self.models.table, looked_at, self._place, seed=self.seed, grid=grid, place_field=self._place_source
+        )
+        return Merging(held, statistics, chosen, members, dtype)
 
-    def programs(self, merging: Merging) -> Programs:
-        return Programs(Shape(self.models.config, self.dtype, self.mesh, self.chunk), merging)
+    def _places(self, sources: tuple[str, ...]) -> list[int]:
+        return [list(self.models.experts).index(name) for name in sources]
 
-    def merged(self, merging: Merging, values: Values) -> Params:
+    def programs(self, merging: AnyMerging) -> Programs:
+        """What scores candidates."""
+        shape = Shape(self.models.config, self.dtype, self.mesh, self.chunk)
+        return Programs(shape, merging) if isinstance(merging, Merging) else Streamed(shape, merging, self.waiting)
+
+    def merged(self, merging: AnyMerging, values: Values) -> Params:
         """One merge's weights, stacked over layers."""
-        # Of several processes each merges for itself: what all sources have in common lies in each of them.
-        return merged_parameters(on_row(merging, self.mesh), jax.tree.map(jnp.asarray, values))
+        return self.programs(merging).model(values)
 
     def assignment(self, merge: Untuned) -> Assignment:
         """One value of each parameter for the whole model."""
@@ -112,6 +146,20 @@ class Merger:
             checkpoint = self.models.base if name == BASE else self.models.experts[name]
             assert checkpoint is not None
             return stored(checkpoint, self.models.config, self.models.table, self.dtype, self.mesh)
+        return self.merged(*self._untuned_merging(merge))
+
+    def untuned_candidate(self, merge: Untuned) -> Runner:
+        """The same as a candidate of its own population, whose model is nowhere whole where the bank is on the host."""
+        merging, values = self._parent(merge.sources[0]) if merge.operator is None else self._untuned_merging(merge)
+        return self.programs(merging).candidates({name: array[None] for name, array in values.items()})
+
+    def _untuned_merging(self, merge: Untuned) -> tuple[AnyMerging, Values]:
         own = self.assignment(merge)
         grid = {p.name: np.unique(own.values[p.name]).astype(np.float64) for p in own.operator.parameters if p.gridded}
-        return self.merged(self.merging(own.operator, grid, own.groups, merge.sources), own.values)
+        return self.merging(own.operator, grid, own.groups, merge.sources), own.values
+
+    def _parent(self, name: str) -> tuple[MappedMerging, Values]:
+        own = self.assignment(Untuned(name, "passthrough", (name,)))
+        bank = self.mapped.base_alone if name == BASE else self.mapped.of(self._places((name,)))
+        members = Members.of(own.groups.members)
+        return MappedMerging.prepared(bank, own.operator, members, self.dtype, seed=self.seed, grid={}), own.values

@@ -12,13 +12,14 @@ from jaxmerge.converters.hf import save_params
 from jaxmerge.converters.output_folder import output_folder
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Runner
-from jaxmerge.population.merged import Merging
-from jaxmerge.runtime.mesh import POP
+from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate
+from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merge_part import MergePart
-from jaxmerge.search.engines.merger import Assignment, Merger
+from jaxmerge.search.engines.merger import AnyMerging, Assignment, Merger
+from jaxmerge.search.engines.needs import Needs
 from jaxmerge.search.engines.plan import memory_and_time
 from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
 from jaxmerge.search.engines.sources import open_models
@@ -33,10 +34,9 @@ class ParameterEngine(ScoringEngine):
 
     def __init__(self, config: EvolveConfig) -> None:
         super().__init__(config, open_models(config))
-        self._merger = Merger(self._models, self._dtype, self._mesh, self._chunk, config.search.seed)
         self._part = MergePart(config, self._models)
         self._space = self._part.space
-        self._merging: Merging | None = None
+        self._merging: AnyMerging | None = None
 
     @property
     def dimension(self) -> int:
@@ -54,14 +54,26 @@ class ParameterEngine(ScoringEngine):
     def positions(self) -> np.ndarray:
         return self._space.positions
 
-    def plan(self) -> Mapping[str, str]:
+    @cached_property
+    def _merger(self) -> Merger:
+        home, seed = self._home, self._config.search.seed
+        return Merger(self._models, self._dtype, self._mesh, self._chunk, seed, home.name, home.waiting)
+
+    @property
+    def _needs(self) -> Needs:
+        models = self._models
+        return self._needs_of(models.sources, models.config, models.table, self._part.operator)
+
+    @property
+    def _refused(self) -> Mapping[str, str]:
+        search = self._config.search
+        if search.warm_start is None and search.algorithm not in OPTIMIZERS:
+            return {}
+        return {"host": "a gradient needs all layers at once; use device or sharded, or search without gradients"}
+
+    def _plan(self, home: Home) -> Mapping[str, str]:
         return memory_and_time(
-            self._models,
-            self._objectives,
-            self._dtype,
-            block=self._mesh.shape[POP] * self._chunk,
-            chunk=self._chunk,
-            operator=self._part.operator,
+            self._models, self._objectives, self._dtype, home=home, chunk=self._chunk, operator=self._part.operator
         )
 
     def load(self) -> None:
@@ -72,6 +84,8 @@ class ParameterEngine(ScoringEngine):
         return self._space.decode(genomes)
 
     def _untuned(self, merge: Untuned) -> Runner:
+        if self._home.name == "host":
+            return self._merger.untuned_candidate(merge)
         return self._single(self._merger.untuned(merge), self._models.config, self._models.table)
 
     def _relaxed(self) -> Relaxation:

@@ -11,11 +11,18 @@ import numpy as np
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.interface import Objective
 from jaxmerge.operators.interface import Operator
+from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.pool import PooledModels
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.spaces.dataflow import DataflowSpace
 
 _PROBE = 1024
+# Where a bank is, by its home.
+WHERE = {
+    "device": "on each of {pop} devices",
+    "sharded": "split over {pop} devices",
+    "host": "on the host, a layer at a time on each of {pop} devices",
+}
 
 
 def memory_and_time(
@@ -23,7 +30,7 @@ def memory_and_time(
     objectives: Sequence[Objective],
     dtype: np.dtype,
     *,
-    block: int,
+    home: Home,
     chunk: int,
     operator: Operator | None = None,
 ) -> dict[str, str]:
@@ -43,7 +50,7 @@ def memory_and_time(
     seconds = tokens * 2 * total / _flops(dtype)
     return {
         "models": f"{len(sources)} of {total / 1e6:,.1f}M parameters, {table.num_layers} layers",
-        "bank": f"{bank / 2**20:,.1f} MiB on each of {block // chunk} devices",
+        "bank": f"{bank / 2**20:,.1f} MiB {WHERE[home.name].format(pop=home.pop)}",
         "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights, {chunk} at once on a device",
         "time": f"about {seconds:.2g} s a candidate and device for {tokens:,} tokens, before compilation",
         "compiles": "once for each kind of program, in the first generation",

@@ -5,6 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from jax.sharding import Mesh
 
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.table import Table
+from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.reference import Location
+from jaxmerge.converters.writer import parse_size
 from jaxmerge.errors import InputError
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
@@ -23,17 +26,21 @@ from jaxmerge.objectives.interface import Block, Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import Scores, score_all
+from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.runtime.dtype import compute_dtype
+from jaxmerge.runtime.memory import here, named
 from jaxmerge.runtime.mesh import MODEL, POP, make_mesh, own_row
-from jaxmerge.runtime.placement import Placement
+from jaxmerge.runtime.placement import Placement, model_axes
 from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engine import Candidate, Measurement
+from jaxmerge.search.engines.home import Home, choose
 from jaxmerge.search.engines.memory import Memory, identities
+from jaxmerge.search.engines.needs import Needs, needs_of
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.search.engines.texts import texts_of
 from jaxmerge.search.result import Result
@@ -98,7 +105,17 @@ class ScoringEngine(ABC):
     def starts(self) -> tuple[Untuned, ...]: ...
 
     @abstractmethod
-    def plan(self) -> Mapping[str, str]: ...
+    def _plan(self, home: Home) -> Mapping[str, str]:
+        """Lines of a dry run, besides that of memory."""
+
+    @property
+    @abstractmethod
+    def _needs(self) -> Needs: ...
+
+    @property
+    @abstractmethod
+    def _refused(self) -> Mapping[str, str]:
+        """Homes that the bank cannot have, each with the reason."""
 
     @abstractmethod
     def load(self) -> None: ...
@@ -179,11 +196,52 @@ class ScoringEngine(ABC):
     def tokenizer(self) -> Path:
         return self._models.tokenizer
 
+    @cached_property
+    def _home(self) -> Home:
+        """Where the bank lies. Raises InputError where it fits nowhere."""
+        memory = self._config.runtime.memory
+        devices = here(list(self._mesh.devices.flat), None if memory is None else parse_size(memory))
+        models = (self._mesh.shape[MODEL],)
+        return choose(self._needs, devices, self._config.runtime.bank, models=models, refused=self._refused)
+
+    def plan(self, devices: str | None = None) -> Mapping[str, str]:
+        home = self._home if devices is None else self._home_on(devices)
+        lines = {**self._plan(home), "memory": home.line}
+        return lines if devices is None else lines | {"time": f"{lines['time']}, at the speed of this machine"}
+
+    def _home_on(self, name: str) -> Home:
+        devices, runtime = named(name), self._config.runtime
+        if runtime.memory is not None:
+            devices = replace(devices, memory=parse_size(runtime.memory))
+        models = model_axes(self._models.config, devices.count)
+        return choose(self._needs, devices, runtime.bank, models=models, refused=self._refused)
+
+    def _needs_of(
+        self,
+        sources: Mapping[str, Checkpoint],
+        config: DecoderConfig,
+        table: Table,
+        chosen: Operator | None = None,
+    ) -> Needs:
+        """config: of the longest model that runs. table: its tensors."""
+        prepared = [objective for objective in self._objectives if isinstance(objective, PreparedObjective)]
+        selections = [(o, o.split(name).select(o.config, None)) for o in prepared for name in o.splits()]
+        return needs_of(
+            config,
+            table,
+            {name: source.tensors for name, source in sources.items()},
+            self._dtype,
+            chunk=self._chunk,
+            operator=chosen,
+            texts=[selection.references for _, selection in selections if selection.split.references],
+            prompts=[(s.prompts, o.config.max_new_tokens) for o, s in selections if s.split.prompts],
+        )
+
     @property
     def chosen(self) -> Mapping[str, Any]:
         return {
             "mesh": {"pop": self._mesh.shape[POP], "model": self._mesh.shape[MODEL]},
-            "bank": "device",
+            "bank": self._home.name,
             "chunk": self._chunk,
             "dtype": self._dtype.name,
         }

@@ -29,6 +29,11 @@ class Models:
     references: dict[str, str]
 
     @property
+    def sources(self) -> dict[str, Checkpoint]:
+        """The experts, and the base by that name."""
+        return self.experts | ({BASE: self.base} if self.base is not None else {})
+
+    @property
     def like(self) -> Checkpoint:
         """The model whose config.json and generation config a merge takes along."""
         return self.base if self.base is not None else next(iter(self.experts.values()))

@@ -1,0 +1,104 @@
+"""Where the sources lie changes no bit of a score: on the device, on the host, or split over the devices."""
+
+import os
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from miniature import CONFIG, batch, checkpoints, miniature
+
+from jaxmerge.architectures.registry import architecture_of
+from jaxmerge.models import likelihood
+from jaxmerge.population import runner
+from jaxmerge.population.mapped import MappedBank, MappedMerging
+from jaxmerge.population.runner import Programs
+from jaxmerge.population.streamed import Streamed
+from jaxmerge.runtime.compilations import counted
+from jaxmerge.spaces.parameter import ParameterSpace
+
+
+def streamed(programs: Programs, space: ParameterSpace, dtype: Any = np.float32, waiting: int = 2**30) -> Streamed:
+    """The same over a bank on the host."""
+    base, experts = checkpoints(dtype)
+    architecture = architecture_of(CONFIG)
+    table = architecture.table(architecture.read(CONFIG))
+    like = programs.population
+    used = base.read if space.operator.needs_base else None
+    bank = MappedBank.of_views(table, used, [expert.read for expert in experts])
+    grid = {p.name: space.grid(p) for p in space.operator.parameters if p.gridded}
+    mapped = MappedMerging.prepared(bank, space.operator, like.members, like.dtype, seed=7, grid=grid)
+    return Streamed(programs.shape, mapped, waiting)
+
+
+def values_of(space: ParameterSpace, count: int) -> dict[str, np.ndarray]:
+    return space.decode(np.random.default_rng(3).random((count, space.dimension), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("task_arithmetic", np.float32), ("dare_ties", ml_dtypes.bfloat16), ("della", np.float32)]
+)
+def test_a_bank_on_the_host_gives_the_bits_of_one_on_the_device(name: str, dtype: type) -> None:
+    programs, space = miniature(name, dtype=dtype)
+    values, texts = values_of(space, 2), batch(((3, 8),))
+    scores = streamed(programs, space, dtype).candidates(values).likelihood(texts)
+    assert np.isfinite(scores).all() and len(np.unique(scores)) > 4
+    np.testing.assert_array_equal(scores, programs.candidates(values).likelihood(texts))
+
+
+def test_nor_do_buckets_micro_batches_blocks_of_the_head_and_waves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MICRO_TOKENS", 24)
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(likelihood, "SMALLEST_BLOCK", 16)
+    programs, space = miniature("ties")
+    texts = batch(((7, 8), (2, 24)))
+    host = streamed(programs, space)
+    scores = host.candidates(values_of(space, 3)).likelihood(texts)
+    np.testing.assert_array_equal(scores, programs.candidates(values_of(space, 3)).likelihood(texts))
+    assert [rows[0].shape for rows in host.placed(texts)] == [(3, 3, 8), (2, 1, 24)]
+    # One candidate at a time, and another population: the same programs, the same scores.
+    host.waiting = 0
+    with counted() as compilations:
+        np.testing.assert_array_equal(host.candidates(values_of(space, 4)).likelihood(texts)[:3], scores)
+    assert compilations.count == 0
+
+
+def test_a_bank_on_the_host_writes_the_same_texts() -> None:
+    programs, space = miniature("task_arithmetic")
+    values, texts = values_of(space, 2), batch(((3, 8),), left=True)
+    host = streamed(programs, space)
+    written = host.candidates(values).generate(texts, 3, (2,))
+    np.testing.assert_array_equal(written, programs.candidates(values).generate(texts, 3, (2,)))
+
+
+def test_two_layers_of_the_sources_at_most_are_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs, space = miniature("task_arithmetic")
+    host = streamed(programs, space)
+    put, alive = Streamed.put, []
+
+    def counting(self: Streamed, piece: Any) -> Any:
+        placed = put(self, piece)
+        pieces.append([weakref.ref(array) for array in jax.tree.leaves(placed.bank)])
+        alive.append(sum(any(array() is not None for array in arrays) for arrays in pieces))
+        return placed
+
+    pieces: list[list[weakref.ref[jax.Array]]] = []
+    monkeypatch.setattr(Streamed, "put", counting)
+    host.candidates(values_of(space, 2)).likelihood(batch(((3, 8),)))
+    # Embedding, three layers, norm, head.
+    assert len(alive) == 6 and max(alive) == 2
+
+
+def test_a_split_bank_gathers_a_layer_at_a_time_and_a_whole_one_gathers_nothing(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "support" / "split_bank.py"
+    path = os.pathsep.join(p for p in sys.path if p)
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": path}
+    command = [sys.executable, "-P", str(script), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same", "gathered"]
