@@ -57,7 +57,7 @@ def scores(name: str, kv_heads: int, arrangements: list[tuple[int, int]], *, tex
             "likelihood": runner.likelihood(DATA).tolist(),
             "text": runner.generate(PROMPTS, 4, (1, 2)).tolist() if text else None,
             "merged": {path: np.asarray(array).tobytes().hex() for path, array in merged.items()},
-            "collectives": collectives(programs, runner._block(0, 2)),
+            "collectives": collectives(programs, runner.block(0)),
         }
     return found
 
