@@ -124,7 +124,7 @@ def require_one_line(error: str) -> None:
         ("evolve", ("runtime", "bank"), "sharded", "sharded: needs a pop axis of at least 2 devices"),
         ("evolve", ("runtime", "memory"), "plenty", "'plenty' is not a size; write for instance 5GB or 512MiB"),
         ("evolve", ("runtime", "memory"), "9kB", "fits in no home on 1 x cpu with 9e-06 GB each: device 0.0"),
-        ("evolve", ("runtime", "mesh"), {"pop": 1, "model": 2}, "not available yet"),
+        ("evolve", ("runtime", "mesh"), {"pop": 1, "model": 2}, "{pop: 1, model: 2} takes 2 devices, but there are 1"),
         ("evolve", ("objectives", 0, "kind"), "caption", "kind 'caption' (images) is not available yet"),
         ("evaluate", ("objectives", 0, "kind"), "lm_eval", "kind 'lm_eval' is not available yet"),
         ("merge", ("models", 0, "model"), "models/a+models/lora", "models/a+models/lora: no such folder"),
