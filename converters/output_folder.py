@@ -11,6 +11,8 @@ from pathlib import Path
 from jaxmerge.errors import InputError, JaxmergeError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# In a folder that is being made: what it is made of.
+STAMP = ".unfinished"
 
 
 def require_absent(folder: Path, *, force: bool | None) -> None:
@@ -26,11 +28,13 @@ def require_absent(folder: Path, *, force: bool | None) -> None:
 
 
 @contextmanager
-def output_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
+def output_folder(
+    folder: Path, *, force: bool = False, stamp: str | None = None, resume: bool = False
+) -> Iterator[Path]:
     """An empty folder beside `folder` that takes its name when the block ends well, else it is removed.
 
-    With `force` an existing folder is replaced, at the end only. InputError naming the folder where it exists, cannot
-    be written, or the disk is full.
+    With `force` an existing folder is replaced, at the end only. stamp, resume: see `folder_beside`. InputError naming
+    the folder where it exists, cannot be written, or the disk is full.
     """
     folder = Path(os.path.abspath(folder))
     old = folder.with_name(f".{folder.name}.old")
@@ -38,9 +42,10 @@ def output_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
     if old.exists() and not folder.exists():
         old.rename(folder)
     require_absent(folder, force=force)
-    with folder_beside(folder, "tmp") as part:
+    with folder_beside(folder, "tmp", stamp=stamp, resume=resume) as part:
         try:
             yield part
+            (part / STAMP).unlink(missing_ok=True)
             _put_in_place(part, folder, old)
         except JaxmergeError as error:
             # The user knows the folder by its final name.
@@ -48,24 +53,46 @@ def output_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_beside(folder: Path, what: str) -> Iterator[Path]:
-    """An empty folder on the disk of `folder` for what is needed to make it, removed when the block ends. what: a word
-    in its name, which begins with a dot."""
+def folder_beside(folder: Path, what: str, *, stamp: str | None = None, resume: bool = False) -> Iterator[Path]:
+    """A folder on the disk of `folder` for what is needed to make it, removed when the block ends. what: a word in its
+    name, which begins with a dot.
+
+    It is empty, unless `resume` finds what a run left that was of the same `stamp`; then it also stays where the block
+    ends with an error. InputError where what was left has another."""
     folder = Path(os.path.abspath(folder))
     beside = folder.with_name(f".{folder.name}.{what}")
     with full_disk_named(folder):
-        try:
-            # What a run left that was killed.
-            _remove(beside)
-            beside.mkdir(parents=True)
-        except OSError as error:
-            if error.errno in FULL:
-                raise
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); name another output") from error
+        if not (resume and _left(beside, folder, stamp)):
+            try:
+                _remove(beside)
+                beside.mkdir(parents=True)
+                if stamp is not None:
+                    (beside / STAMP).write_text(stamp, encoding="utf-8")
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                raise InputError(f"{folder}: cannot be written ({error.strerror}); name another output") from error
         try:
             yield beside
-        finally:
-            _remove(beside)
+        except BaseException:
+            if not resume:
+                _remove(beside)
+            raise
+        _remove(beside)
+
+
+def _left(beside: Path, folder: Path, stamp: str | None) -> bool:
+    """Whether there is something that a run left, which goes on."""
+    try:
+        found = (beside / STAMP).read_text(encoding="utf-8")
+    except OSError:
+        return False
+    if found != stamp:
+        raise InputError(
+            f"{folder}: what was begun is of another recipe or seed, or of models that have changed since; leave out "
+            "--resume to begin again"
+        )
+    return True
 
 
 @contextmanager

@@ -59,11 +59,20 @@ class ShardWriter:
     One file `model.safetensors` where all fits into `max_shard_size` bytes (a number or '5GB'), else numbered
     shards and an index; a tensor larger than that has a shard of its own. Nothing carries its final name
     until the block ends without error and every tensor was written; otherwise what was written is removed.
-    Raises InputError where the disk is full.
+    keep: a shard gets its name as soon as it is written and stays whatever comes; one that is there already is left as
+    it is, and its tensors are not `wanted`. Raises InputError where the disk is full.
     """
 
-    def __init__(self, folder: Path, entries: Sequence[Entry], max_shard_size: int | str = DEFAULT_SHARD_SIZE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        entries: Sequence[Entry],
+        max_shard_size: int | str = DEFAULT_SHARD_SIZE,
+        *,
+        keep: bool = False,
+    ) -> None:
         self.folder = Path(folder)
+        self._keep = keep
         self._entries = [(name, np.dtype(dtype), tuple(map(int, shape))) for name, dtype, shape in entries]
         if len({name for name, _, _ in self._entries}) != len(self._entries):
             raise ValueError("a tensor name occurs twice among the entries")
@@ -75,26 +84,36 @@ class ShardWriter:
         self._place = {
             name: (index, offset) for index, shard in enumerate(self._shards) for name, offset in shard.offsets.items()
         }
+        shards = zip(self._names, self._shards, strict=True)
+        there = (i for i, (name, shard) in enumerate(shards) if keep and _is_there(self.folder / name, shard))
+        self._there = frozenset(there)
+        self._wanted = [entry for entry in self._entries if self.wanted(entry[0])]
         self._written = 0
         self._open: tuple[int, BinaryIO] | None = None
+        self._last: Path | None = None
 
     @property
     def names(self) -> list[str]:
         """Names of the safetensors files that come about."""
         return list(self._names)
 
+    def wanted(self, name: str) -> bool:
+        """Whether a tensor is to be written: it stands in no shard that is there already."""
+        return self._place[name][0] not in self._there
+
     def __enter__(self) -> "ShardWriter":
         self.folder.mkdir(parents=True, exist_ok=True)
-        need, free = sum(shard.size for shard in self._shards), shutil.disk_usage(self.folder).free
+        need = sum(shard.size for index, shard in enumerate(self._shards) if index not in self._there)
+        free = shutil.disk_usage(self.folder).free
         if need > free:
             raise InputError(f"{self.folder}: no space left, needs {need} bytes and has {free}; free some")
         return self
 
     def write(self, name: str, array: Any) -> None:
-        """Write the next tensor, as announced in dtype and shape. Arrays of JAX are fetched to the host."""
-        if self._written == len(self._entries):
+        """Write the next wanted tensor, as announced in dtype and shape. Arrays of JAX are fetched to the host."""
+        if self._written == len(self._wanted):
             raise ValueError(f"tensor '{name}' comes after the last one announced")
-        expected, dtype, shape = self._entries[self._written]
+        expected, dtype, shape = self._wanted[self._written]
         # Layout matters: only the bytes of a C-contiguous array stand in the order of its elements.
         array = np.asarray(array, order="C")
         if (name, array.dtype, array.shape) != (expected, dtype, shape):
@@ -120,16 +139,20 @@ class ShardWriter:
             self._close()
             if kind is not None:
                 return
-            if self._written != len(self._entries):
-                raise ValueError(f"{len(self._entries) - self._written} tensors were not written")
+            if self._written != len(self._wanted):
+                raise ValueError(f"{len(self._wanted) - self._written} tensors were not written")
             if len(self._names) > 1:
                 self._write_index(_part(self.folder / INDEX))
             for file in files:
-                os.replace(_part(file), file)
+                if _part(file).exists():
+                    os.replace(_part(file), file)
 
     def _stream(self, index: int) -> BinaryIO:
         if self._open is None or self._open[0] != index:
             self._close()
+            if self._keep and self._last is not None:
+                os.replace(_part(self._last), self._last)
+            self._last = self.folder / self._names[index]
             stream = open(_part(self.folder / self._names[index]), "wb")  # noqa: SIM115 (closed by _close)
             self._open = index, stream
             stream.write(self._shards[index].header)
@@ -147,6 +170,15 @@ class ShardWriter:
         total = sum(map(_nbytes, self._entries))
         content = {"metadata": {"total_size": total}, "weight_map": weight_map}
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _is_there(file: Path, shard: _Shard) -> bool:
+    """Whether a shard is written. One that has its name is whole: it got it after the last byte was on the disk."""
+    try:
+        with open(file, "rb") as stream:
+            return file.stat().st_size == shard.size and stream.read(len(shard.header)) == shard.header
+    except OSError:
+        return False
 
 
 def _part(file: Path) -> Path:

@@ -16,8 +16,22 @@ def command(
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="With --dry-run: a line for every tensor.")] = False,
+    explained: Annotated[
+        str | None,
+        typer.Option(
+            "--explain",
+            metavar="PATTERN",
+            help="A dry run that says all of the tensors whose names match: operator, sources, parameters of each.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of random masks (DARE); default: the recipe's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the shards that a killed merge left; keep them if interrupted.")
+    ] = False,
+    max_shard_size: Annotated[
+        str, typer.Option("--max-shard-size", metavar="SIZE", help="Of a file of weights, such as 512MB.")
+    ] = "5GB",
 ) -> None:
     """Merge models by a recipe into a Hugging Face folder."""
     from jaxmerge.converters.output_folder import require_absent
@@ -26,6 +40,11 @@ def command(
 
     require_absent(out, force=force)
     plans = plan_chain(load_recipes(recipe), seed=seed)
+    if explained is not None:
+        from jaxmerge.merging.explain import explain
+
+        typer.echo("\n".join(explain(plans, explained)))
+        return
     if dry_run:
         typer.echo("\n\n".join(_summary(plan, named=len(plans) > 1, verbose=verbose) for plan in plans))
         return
@@ -33,7 +52,7 @@ def command(
     from jaxmerge.cli.progress import bar
 
     with bar(plans[-1].operator.name) as progress:
-        write_chain(plans, out, force=force, progress=progress)
+        write_chain(plans, out, force=force, resume=resume, max_shard_size=max_shard_size, progress=progress)
     typer.echo(f"{out}: {len(plans[-1].tensors)} tensors, {_size(plans[-1].nbytes)}")
 
 

@@ -10,6 +10,7 @@ from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.output_folder import folder_beside
 from jaxmerge.converters.safetensors_header import TensorInfo
 from jaxmerge.errors import JaxmergeError, joined
+from jaxmerge.merging.stamp import stamp_of
 from jaxmerge.merging.write import write, write_companions
 from jaxmerge.recipe.chain import in_order, require_one_output
 from jaxmerge.recipe.mistakes import mistakes
@@ -44,21 +45,25 @@ def _stand_in(plan: Plan, folder: Path) -> Checkpoint:
     return Checkpoint(folder, plan.config, tensors)
 
 
-def write_chain(plans: Sequence[Plan], folder: Path, *, force: bool = False, **options: Any) -> None:
-    """Carry out the plans of `plan_chain`. options: those of `stream`, the shards' size for the output alone.
+def write_chain(
+    plans: Sequence[Plan], folder: Path, *, force: bool = False, resume: bool = False, **options: Any
+) -> None:
+    """Carry out the plans of `plan_chain`. resume: see `write`. options: those of `stream`, the shards' size for the
+    output alone.
 
     What the output is made of lies in a folder beside it meanwhile."""
     *before, last = plans
     if not before:
-        write(last, folder, force=force, **options)
+        write(last, folder, force=force, resume=resume, **options)
         return
     made: dict[str, Checkpoint] = {}
-    with folder_beside(folder, "merges") as workshop, _named(made):
+    with folder_beside(folder, "merges", stamp=stamp_of(plans), resume=resume) as workshop, _named(made):
         for place, plan in enumerate(before):
             part = workshop / str(place)
-            write(_over(plan, made), part, progress=options.get("progress"))
+            if not part.exists():
+                write(_over(plan, made), part, resume=resume, progress=options.get("progress"))
             made[str(plan.recipe.name)] = Checkpoint.open(part)
-        write(_over(last, made), folder, force=force, before=before, **options)
+        write(_over(last, made), folder, force=force, resume=resume, before=before, **options)
 
 
 def _over(plan: Plan, made: Mapping[str, Checkpoint]) -> Plan:

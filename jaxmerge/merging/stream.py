@@ -25,18 +25,20 @@ def stream(
     progress: Progress | None = None,
     max_shard_size: int | str = DEFAULT_SHARD_SIZE,
 ) -> None:
-    """Merge all tensors of the plan into safetensors in `folder`. progress: called with bytes done and bytes in all."""
+    """Merge all tensors of the plan into safetensors in `folder`, but for shards that it has already. progress: called
+    with bytes done and bytes in all."""
     entries = [(tensor.name, tensor.dtype, tensor.shape) for tensor in plan.tensors]
-    done = 0
     # The pools end before the writer does: it must not close beneath a thread that writes.
     with (
-        ShardWriter(folder, entries, max_shard_size) as writer,
+        ShardWriter(folder, entries, max_shard_size, keep=True) as writer,
         ThreadPoolExecutor(1) as reading,
         ThreadPoolExecutor(1) as writing,
     ):
+        tensors = [tensor for tensor in plan.tensors if writer.wanted(tensor.name)]
+        done = plan.nbytes - sum(tensor.nbytes for tensor in tensors)
         ahead: Future[Inputs] | None = None
         written: Future[None] | None = None
-        for tensor, following in zip(plan.tensors, [*plan.tensors[1:], None], strict=True):
+        for tensor, following in zip(tensors, [*tensors[1:], None], strict=True):
             inputs = ahead.result() if ahead else reading.submit(load, plan, tensor, masks).result()
             ahead = None
             if following and input_bytes(plan, tensor) + input_bytes(plan, following) <= AHEAD:

@@ -47,6 +47,25 @@ def test_a_dry_run_prints_plan_memory_and_size_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tensors_are_explained_by_glob_or_expression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    assert main(["merge", RECIPE, out, "--explain", r"layers\.5\.mlp\.(up|down)"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ") and line] == [
+        "model.layers.5.mlp.down_proj.weight [16, 32] float32",
+        "model.layers.5.mlp.up_proj.weight [32, 16] float32",
+    ]
+    up = lines[lines.index("model.layers.5.mlp.up_proj.weight [32, 16] float32") :]
+    assert up[1].startswith("  operator  ties: ") and "normalize=1" in up[1] and "weight" not in up[1]
+    assert up[2] == "  base      inputs/base model.layers.5.mlp.up_proj.weight [32, 16] float32"
+    assert re.fullmatch(r"  source    inputs/ft\d model\S+ \[32, 16\] float32: weight=\S+, density=\S+", up[3])
+    assert main(["merge", RECIPE, out, "--explain", "*.norm.weight"]) == 0
+    assert capsys.readouterr().out.startswith("model.norm.weight [16] float32\n")
+    assert main(["merge", RECIPE, out, "--explain", "self_atn"]) == 2
+    assert "--explain 'self_atn': matches no tensor" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_slices_are_listed_with_the_layers_they_come_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
