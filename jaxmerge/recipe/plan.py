@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxmerge.converters.adapted import open_checkpoint
 from jaxmerge.converters.checkpoint import Checkpoint
+from jaxmerge.converters.kv_heads import with_kv_heads
 from jaxmerge.converters.reference import Location
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError, joined
@@ -177,9 +178,17 @@ def _open_models(
             location = model.location
         key = location.resolve()
         if key not in opened:
-            opened[key] = (len(opened), model or open_checkpoint(location), reference)
+            source = model or open_checkpoint(location)
+            opened[key] = (len(opened), _with_heads(source, recipe, document), reference)
         index[reference] = opened[key][0]
     found = list(opened.values())
     return index, tuple(model for _, model, _ in found), tuple(name for _, _, name in found)
 
 
+def _with_heads(model: Checkpoint, recipe: Recipe, document: Document) -> Checkpoint:
+    if recipe.jaxmerge.kv_heads is None:
+        return model
+    try:
+        return with_kv_heads(model, recipe.jaxmerge.kv_heads)
+    except InputError as error:
+        raise document.error(("jaxmerge", "kv_heads"), str(error)) from error

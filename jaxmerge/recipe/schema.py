@@ -140,9 +140,11 @@ class Tokenizer(Strict):
 
 class Own(Strict):
     """Our own keys, which mergekit ignores. The seed draws the masks; the others, which a search writes, tell where the
-    recipe comes from. beside: where an absolute path also lies from the recipe's own folder."""
+    recipe comes from. kv_heads: to which number the models' key and value heads are repeated, `converters.kv_heads`.
+    beside: where an absolute path also lies from the recipe's own folder."""
 
     seed: NonNegativeInt | None = None
+    kv_heads: PositiveInt | None = None
     candidate: str | None = None
     scores: dict[str, Any] = Field(default_factory=dict)
     experts: list[str] = Field(default_factory=list)

@@ -14,6 +14,10 @@ from jaxmerge.search.config import MERGED, EvolveConfig
 from jaxmerge.search.folder import RunFolder
 
 HEADER = "# The best recipe of the run, as mergekit reads it; `jaxmerge merge` gives the model again.\n"
+REPEATED = (
+    "# The best recipe of the run; `jaxmerge merge` gives the model again. mergekit cannot: it ignores kv_heads, the\n"
+    "# number to which key and value heads are repeated, and would join layers that do not fit together.\n"
+)
 
 
 def best_recipe(recipe: Sequence[dict[str, Any]], home: Path, config: EvolveConfig) -> str:
@@ -31,7 +35,8 @@ def best_recipe(recipe: Sequence[dict[str, Any]], home: Path, config: EvolveConf
         else:
             alone[stage] = model
     whole = renamed([*before.values(), *recipe], lambda reference: alone.get(reference, reference))
-    return HEADER + write_documents([_located(document, home.resolve()) for document in whole])
+    header = REPEATED if any("kv_heads" in document.get("jaxmerge", {}) for document in whole) else HEADER
+    return header + write_documents([_located(document, home.resolve()) for document in whole])
 
 
 def _of_stage(best: Path, stage: str) -> list[dict[str, Any]]:

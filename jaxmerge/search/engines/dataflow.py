@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxmerge.converters.companions import TOKENIZER
+from jaxmerge.converters.model import layout_of
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.interface import Objective, Runner
@@ -20,8 +21,9 @@ from jaxmerge.population.programs import Population, Shape
 from jaxmerge.population.routed import Routing, load_layers
 from jaxmerge.population.runner import Programs
 from jaxmerge.recipe.renaming import renamed
+from jaxmerge.runtime.mesh import MODEL
 from jaxmerge.search.baselines import Untuned, parents, untuned
-from jaxmerge.search.config import BASE, MERGED, EvolveConfig
+from jaxmerge.search.config import MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merger import Finite, Merger, stored
@@ -132,9 +134,10 @@ class DataflowEngine(ScoringEngine):
     def _untuned(self, merge: Untuned) -> Runner:
         if merge.operator is None:
             (name,) = merge.sources
-            source = self._models.base if name == BASE else self._models.experts[name]
-            assert source is not None
-            config, table = self._models.layouts[name]
+            # Its own KV heads may not divide over the devices of a candidate, where the pool's do.
+            whole = self._mesh.shape[MODEL] == 1
+            source = self._models.parent(name) if whole else self._models.sources[name]
+            config, table = layout_of(source)
             return self._single(stored(source, config, table, self._dtype, self._mesh), config, table)
         merger = self._merger
         return self._single(merger.untuned(merge), merger.models.config, merger.models.table)
@@ -165,7 +168,8 @@ class DataflowEngine(ScoringEngine):
         written = recipe(
             route, models.pool, models.table, references=models.references, out_dtype=self._out_dtype.name
         )
-        ours = {"seed": self._config.search.seed, "experts": list(models.experts)}
+        taken = {models.pool.layers[place][0] for place in route.layers.tolist()}
+        ours = {"seed": self._config.search.seed, "experts": list(models.experts)} | models.kv_heads(taken)
         return written | models.tokenizer_source | {"jaxmerge": ours | described(route, models.pool, models.sizes)}
 
     def _route(self, genome: np.ndarray) -> Route:
@@ -201,8 +205,7 @@ def _own_judges(config: EvolveConfig, models: PooledModels) -> dict[str, Sequenc
     found: dict[str, Sequence[Objective]] = {}
     for parent in parents(config):
         (name,) = parent.sources
-        source = models.base if name == BASE else models.experts[name]
-        assert source is not None
+        source = models.parent(name)
         files = [file for pattern in TOKENIZER for file in source.folder.glob(pattern)]
         if files and hash_of_tokenizer(source.folder, TOKENIZER) != common:
             tokenizer, size = Tokenizer.open(source.folder), models.layouts[name][0].vocab_size

@@ -11,7 +11,7 @@ from jaxmerge.population.joint import PREFIX, Joint
 from jaxmerge.population.merged import Merging
 from jaxmerge.population.programs import Population
 from jaxmerge.search.baselines import Untuned
-from jaxmerge.search.config import MERGED, EvolveConfig
+from jaxmerge.search.config import BASE, MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
 from jaxmerge.search.engines.dataflow import DataflowEngine
 from jaxmerge.search.engines.home import Home
@@ -112,7 +112,7 @@ class JointEngine(DataflowEngine):
             return []
         own = self._part.assignment(self._joint.merge(candidate))
         # The seed of its masks; the rest stands in the recipe itself.
-        ours = {"jaxmerge": {"seed": self._config.search.seed}}
+        ours = {"jaxmerge": {"seed": self._config.search.seed} | self._models.kv_heads((*self._config.models, BASE))}
         return [{"name": MERGED} | self._part.recipe(own, FLOAT32.name) | ours]
 
     def recipe(self, candidate: Candidate) -> dict[str, Any]:

@@ -84,8 +84,10 @@ def layers_and_time(
     merging = max((bank_bytes(models.one_layout(), operator) for operator in untuned), default=0)
     beside = f", {merging / 2**20:,.1f} MiB more while an untuned merge is made" if merging else ""
     pool = ", ".join(f"{name} {depth}" for name, depth in zip(space.pool.names, space.pool.depths, strict=True))
+    fewer = [name for name in space.pool.names if name in models.own]
+    heads = f"; KV heads of {', '.join(fewer)} repeated to {models.config.num_kv_heads}" if fewer else ""
     return {
-        "models": f"{space.pool.size} layers of {layer / 1e6:,.1f}M parameters ({pool})",
+        "models": f"{space.pool.size} layers of {layer / 1e6:,.1f}M parameters ({pool}){heads}",
         "hops": f"2 to {space.hops} layers, chosen from {space.slots} slots; scales: {space.scales}",
         "bank": f"{sum(stored) / 2**20:,.1f} MiB on each of {devices} devices{beside}",
         "candidate": f"{layer * dtype.itemsize / 2**20:,.1f} MiB of folded weights, up to "

@@ -1,6 +1,7 @@
 """The models of a data-flow or joint search: found, opened and held against one another before a weight is read."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jaxmerge.architectures.config import DecoderConfig
@@ -9,8 +10,9 @@ from jaxmerge.architectures.table import Table
 from jaxmerge.architectures.windows import layer_window
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.fit import require_fit
+from jaxmerge.converters.kv_heads import with_kv_heads
 from jaxmerge.converters.model import layout_of
-from jaxmerge.errors import CheckpointError
+from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.search.config import BASE, MERGED, EvolveConfig
 from jaxmerge.search.engines.sources import (
     Models,
@@ -21,12 +23,12 @@ from jaxmerge.search.engines.sources import (
 )
 from jaxmerge.spaces.dataflow import Pool
 
-# What a block is made of, and its name in config.json. Depth, vocabulary and tied embeddings may differ.
+# What a block is made of, and its name in config.json. Depth, vocabulary and tied embeddings may differ, and the number
+# of KV heads where they can be repeated.
 BLOCK = {
     "hidden_size": "hidden_size",
     "intermediate_size": "intermediate_size",
     "num_heads": "num_attention_heads",
-    "num_kv_heads": "num_key_value_heads",
     "head_dim": "head_dim",
     "norm_eps": "rms_norm_eps",
     "norm_offset": "what norms add to their weights",
@@ -43,11 +45,13 @@ BLOCK = {
 @dataclass(frozen=True)
 class PooledModels(Models):
     """config, table: of the input model. companion: whose companions a path takes along: the input model, or where that
-    is a merge the model that the merge is like. layouts: of every model of the pool in order, and of the base."""
+    is a merge the model that the merge is like. layouts: of every model of the pool in order, and of the base.
+    own: the models whose KV heads are repeated, for all of the pool to have one number of them, as they are."""
 
     input: str
     companion: Checkpoint
     layouts: dict[str, tuple[DecoderConfig, Table]]
+    own: dict[str, Checkpoint]
 
     @property
     def like(self) -> Checkpoint:
@@ -68,6 +72,14 @@ class PooledModels(Models):
         """Parameters of one layer of the pool, and of what is in no layer."""
         layer = sum(math.prod(parameter.shape) for parameter in self.table if parameter.stacked)
         return layer, sum(math.prod(parameter.shape) for parameter in self.table if not parameter.stacked)
+
+    def parent(self, name: str) -> Checkpoint:
+        """A model as it is, with its own number of KV heads."""
+        return self.own.get(name, self.sources[name])
+
+    def kv_heads(self, names: Iterable[str]) -> dict[str, int]:
+        """What our own block of a recipe says where it takes models of which the KV heads are repeated."""
+        return {"kv_heads": self.config.num_kv_heads} if self.own.keys() & set(names) else {}
 
     def one_layout(self) -> Models:
         """The same models for merges in parameter space. Raises CheckpointError where their layouts differ."""
@@ -101,8 +113,14 @@ def open_pool(config: EvolveConfig) -> PooledModels:
     for name, source in opened.items():
         if name != BASE:
             _require_same_block(name, source, layouts[name][0], first, expected)
+    repeated = _repeated(opened, layouts)
+    layouts |= {name: layout_of(source) for name, source in repeated.items()}
+    own = {name: opened[name] for name in repeated if name != MERGED}
+    opened |= repeated
+    experts, base = {name: opened[name] for name in experts}, opened.get(BASE)
+    first, (expected, table) = opened[config.input], layouts[config.input]
     tokenizer = tokenizer_folder(config, experts, first)
-    models = PooledModels(experts, base, tokenizer, expected, table, references, config.input, first, layouts)
+    models = PooledModels(experts, base, tokenizer, expected, table, references, config.input, first, layouts, own)
     if MERGED in opened:
         require_task_vectors(config, experts, base)
         models.one_layout()
@@ -127,6 +145,26 @@ def _require_same_block(
             f"{_key(name)}: {source.folder}: its layers have other attention windows than those of {first.folder}; "
             f"{demand}"
         )
+
+
+def _repeated(
+    opened: Mapping[str, Checkpoint], layouts: Mapping[str, tuple[DecoderConfig, Table]]
+) -> dict[str, Checkpoint]:
+    """Those models that have fewer KV heads than another of the pool, with as many as that one."""
+    counts = {name: layouts[name][0].num_kv_heads for name in opened if name != BASE}
+    most = max(counts, key=counts.__getitem__)
+    found: dict[str, Checkpoint] = {}
+    for name, source in opened.items():
+        try:
+            if (model := with_kv_heads(source, counts[most])) is not source:
+                found[name] = model
+        except InputError as error:
+            if name != BASE:  # which is in no path
+                raise CheckpointError(
+                    f"{_key(name)}: {error}, the number of {opened[most].folder}; models whose layers are mixed must "
+                    "agree in it, or have numbers that divide the largest; remove one of them"
+                ) from error
+    return found
 
 
 def _key(name: str) -> str:
