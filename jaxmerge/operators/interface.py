@@ -25,7 +25,12 @@ The interface was checked on paper against all of mergekit's operators:
 | arcee_fusion | divergence of rows, a field of one column; the importance threshold | element |
 | ram | nothing | element |
 | ramplus_tl | counts of shared and unique elements on the epsilon grid | element |
-| a user's function, SVD methods | factors, or nothing | tensor |
+| emr | rescalers | element |
+| pcb | scores as fields, thresholds on the ratio grid | element |
+| cabs | masks as fields | element |
+| tsv | what each source adds at weight 1, as fields | element |
+| iso_c, iso_cts, wudi | the merged task vector as a field | element |
+| a user's function | nothing | tensor |
 
 and against gradients (only `jnp` arithmetic in `apply`), row-wise operators (`scope`) and Pallas (a kernel
 replaces `apply` for a tile and is compared with it). What needs a sum over a row comes from `prepare` as well:
@@ -59,6 +64,7 @@ class Parameter:
     per_source: a value for every source (`[K]`), or one for the whole merge.
     gridded: `prepare` needs the values in advance; a search rounds them to a grid. A flag that decides what is
         prepared is gridded too; it is never searched.
+    fixed: gridded, and kept at one value by a search: what is prepared for each is as large as the tensor.
     cells: a search divides the bounds of a gridded parameter into at least so many steps; no step is longer than
         1 / (8 cells).
     """
@@ -72,6 +78,7 @@ class Parameter:
     search: tuple[float, float] | None = None
     per_source: bool = False
     gridded: bool = False
+    fixed: bool = False
     cells: int = 16
 
 
@@ -144,6 +151,7 @@ class Operator:
         of one merge (per source a list of K numbers, else a number; flags as bools) and returns what is wrong
         and the remedy, or None. In a search it is asked for every combination of gridded values.
     field_bytes: what the fields of `prepare` take in memory for each element of each source, rows up to 65536 long.
+    shared_field_bytes: the same for each element once, whatever the number of sources.
     undefined: for which tensors `apply` gives NaN, and the remedy.
     paper: where it comes from.
     """
@@ -162,6 +170,7 @@ class Operator:
     scope: Scope = "element"
     check: Callable[[Mapping[str, Any]], str | None] = lambda params: None
     field_bytes: int = 0
+    shared_field_bytes: int = 0
     undefined: str = ""
     paper: str = ""
 
@@ -169,6 +178,10 @@ class Operator:
     def takes_base(self) -> bool:
         """Whether a declared base is what the sources are relative to, not a source."""
         return self.needs_base or self.optional_base
+
+    def element_bytes(self, sources: int) -> int:
+        """Memory of what `prepare` keeps for each element of a tensor."""
+        return self.field_bytes * sources + self.shared_field_bytes
 
     def parameter(self, name: str) -> Parameter:
         for parameter in self.parameters:

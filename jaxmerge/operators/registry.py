@@ -11,11 +11,15 @@ from jaxmerge.operators import (
     arcee_fusion,
     breadcrumbs,
     breadcrumbs_ties,
+    cabs,
     consensus_ta,
     dare_linear,
     dare_ties,
     della,
     della_linear,
+    emr,
+    iso_c,
+    iso_cts,
     karcher,
     linear,
     model_stock,
@@ -23,6 +27,7 @@ from jaxmerge.operators import (
     nearswap,
     nuslerp,
     passthrough,
+    pcb,
     ram,
     ramplus_tl,
     sce,
@@ -30,6 +35,8 @@ from jaxmerge.operators import (
     tall_mask,
     task_arithmetic,
     ties,
+    tsv,
+    wudi,
 )
 from jaxmerge.operators.function import from_function
 from jaxmerge.operators.interface import Operator
@@ -57,6 +64,13 @@ MODULES = (
     arcee_fusion,
     consensus_ta,
     tall_mask,
+    emr,
+    pcb,
+    cabs,
+    tsv,
+    iso_c,
+    iso_cts,
+    wudi,
     passthrough,
 )
 OPERATORS: dict[str, Operator] = {module.OPERATOR.name: module.OPERATOR for module in MODULES}

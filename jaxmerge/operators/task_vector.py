@@ -4,6 +4,8 @@ Task arithmetic, TIES, DARE, Breadcrumbs and DELLA differ in how a task vector i
 elected, and in their defaults. The order of operations is mergekit's, each rounded to float32.
 """
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -16,6 +18,7 @@ WEIGHT = Parameter(
     "weight", "how much of the source's task vector; negative takes it away", None, search=(0.0, 1.5), per_source=True
 )
 LAMBDA = Parameter("lambda", "scale of the merged task vector", 1.0)
+SCALE = replace(LAMBDA, search=(0.0, 2.0))  # of operators that have little else to search
 INT8_MASK = Parameter("int8_mask", "accepted for mergekit's sake; it has no effect", False, kind="flag")
 
 

@@ -153,6 +153,8 @@ def _problem(parameter: Parameter, setting: Bounds | float | bool) -> str | None
     if parameter.kind == "flag" or isinstance(setting, bool):
         wanted = "true or false" if parameter.kind == "flag" else "a number or [low, high]"
         return None if parameter.kind == "flag" and isinstance(setting, bool) else f"must be {wanted}"
+    if parameter.fixed and isinstance(setting, Bounds):
+        return "cannot be searched; give one number"
     values = (setting.low, setting.high) if isinstance(setting, Bounds) else (setting,)
     low = float("-inf") if parameter.low is None else parameter.low
     high = float("inf") if parameter.high is None else parameter.high

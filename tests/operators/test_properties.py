@@ -18,6 +18,7 @@ EXPERTS = [BASE + RNG.normal(size=BASE.shape).astype(np.float32) * np.float32(0.
 WEIGHTS = [0.5, 0.3, 0.4]
 RANDOM = ["dare_linear", "dare_ties", "della_linear", "della"]
 TRIMMING = ["ties", *RANDOM, "breadcrumbs", "breadcrumbs_ties"]
+MATRICES = ["tsv", "iso_c", "iso_cts", "wudi"]
 VECTOR_OPERATORS = ["task_arithmetic", *TRIMMING]
 
 
@@ -103,8 +104,8 @@ def test_any_shape(name, shape):
     params = {"density": 0.4, "t": 0.3, "select_topk": 0.4}
     merged = merge(name, base, experts, **params)
     assert merged.shape == shape and merged.dtype == np.float32 and np.isfinite(merged).all()
-    # Masks, ranks and divergences go by rows.
-    if base.size and name not in (*RANDOM, "arcee_fusion"):
+    # Masks, ranks and divergences go by rows, singular vectors by matrices.
+    if base.size and name not in (*RANDOM, "arcee_fusion", *MATRICES):
         same_bits(merged.reshape(-1), merge(name, base.reshape(-1), [e.reshape(-1) for e in experts], **params))
 
 
@@ -176,7 +177,8 @@ def test_recorded_masks_are_used_as_they_are():
 
 
 # Those with a length, a distance or a probability in their rule are not homogeneous.
-HOMOGENEOUS = [name for name in OPERATORS if name not in ("arcee_fusion", "nearswap", "ram", "ramplus_tl")]
+LENGTHS = ("arcee_fusion", "nearswap", "ram", "ramplus_tl", "pcb", "wudi")
+HOMOGENEOUS = [name for name in OPERATORS if name not in LENGTHS]
 
 
 @pytest.mark.parametrize("name", HOMOGENEOUS)

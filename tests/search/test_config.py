@@ -40,6 +40,8 @@ def test_defaults_and_bounds() -> None:
     assert parameters["weight"] == Bounds(low=0.0, high=1.5)
     assert parameters["density"] == Bounds(low=0.1, high=1.0, init=0.5)
     assert parameters["lambda"] == 1.0 and parameters["normalize"] is True
+    negation = read("space={operator: task_arithmetic, parameters: {weight: [-1.0, 1.5]}}")  # of what a model learned
+    assert negation.space.parameters["weight"] == Bounds(low=-1.0, high=1.5)
     assert config.search.population == "auto" and config.search.sigma == 0.1667 and config.tokenizer == "base"
     assert config.search.last_generation == 100
     assert read("search.budget.candidates=50").search.last_generation is None
@@ -63,6 +65,9 @@ def test_defaults_and_bounds() -> None:
         ("space.parameters.density=-0.5", "-0.5 lies outside [0, 1]"),
         ("space.parameters.normalize=1", "must be true or false"),
         ("space.parameters={weight: 1}", "nothing is searched; give [low, high], such as weight: [0, 1.5]"),
+        ("space={operator: cabs, parameters: {n: [1, 2]}}", "space.parameters.n: cannot be searched; give one number"),
+        ("space={operator: wudi, parameters: {steps: [1, 2]}}", "space.parameters.steps: cannot be searched"),
+        ("space={operator: iso_c}", "nothing is searched; give [low, high], such as lambda: [0, 2]"),
         ("space.kind=dataflow", "space.operator: belongs to space.kind: parameter, this is dataflow; remove it"),
         ("space.max_hops=64", "space.max_hops: belongs to space.kind: dataflow, this is parameter; remove it"),
         ("space={kind: dataflow, repeats: 0}", "space.repeats: input should be greater than or equal to 1, not 0"),

@@ -46,6 +46,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nuslerp": {"weight": Range(0.1, 1.0), "nuslerp_flatten": False},
     "multislerp": {"weight": Range(0.1, 1.0)},
     "sce": {"select_topk": Range(0.1, 1.0)},
+    "pcb": {"weight": Range(-0.3, 1.8), "ratio": Range(0.05, 0.5)},
+    "tsv": {"weight": Range(-0.3, 1.8), "lambda": Range(0.0, 2.0)},
     "ramplus_tl": {"epsilon": Range(0.0, 0.2), "r": Range(0.0, 1.0), "alpha": Range(0.0, 1.0)},
 }
 

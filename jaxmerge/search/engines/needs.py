@@ -62,7 +62,7 @@ def needs_of(
     whole = sum(math.prod(table.shape(p)) for p in table)
     one_layer = sum(math.prod(p.shape) for p in table if p.stacked)
     experts = len(sources) - (BASE in sources)
-    fields = (operator.field_bytes if operator else 0) * experts
+    fields = operator.element_bytes(experts) if operator else 0
     scored = [_micro(bucket) for batch in texts for bucket in batch.buckets]
     written = [(_micro(bucket), new) for batch, new in prompts for bucket in batch.buckets]
     positions = max((rows * length for rows, length in scored), default=0)

@@ -62,7 +62,7 @@ def bank_bytes(models: Models, operator: Operator | None) -> int:
     sources = [*models.experts.values(), *([models.base] if models.base is not None else [])]
     stored = sum(info.nbytes for source in sources for info in source.tensors.values())
     elements = sum(math.prod(models.table.shape(parameter)) for parameter in models.table)
-    return stored + (operator.field_bytes if operator else 0) * elements * len(models.experts)
+    return stored + (operator.element_bytes(len(models.experts)) if operator else 0) * elements
 
 
 def layers_and_time(

@@ -70,7 +70,7 @@ def test_a_dry_run_knows_the_memory_of_the_bank(tmp_path: Path) -> None:
     """All sources, and what is prepared for every element of them."""
     engine = ParameterEngine(read_config(write_world(tmp_path)))
     table, merger = engine._models.table, engine._merger
-    for name in ("ties", "dare_ties", "della", "consensus_ta", "model_stock"):
+    for name in ("ties", "dare_ties", "della", "consensus_ta", "model_stock", "cabs", "iso_c"):
         made = OPERATORS[name]
         grid = {p.name: np.array([float(p.default or 0.1)]) for p in made.parameters if p.gridded}
         merging = merger.merging(made, grid, engine._part.groups)
@@ -82,7 +82,7 @@ def test_a_dry_run_knows_the_memory_of_the_bank(tmp_path: Path) -> None:
             if array.shape == table.shape(parameter)
         ]
         assert bank_bytes(engine._models, made) == merging.bank.nbytes + sum(prepared), name
-        assert bool(prepared) == (name == "della")
+        assert bool(prepared) == (name in ("della", "cabs", "iso_c"))
 
 
 def test_untuned_merges_and_parents_are_measured(tmp_path: Path) -> None:
