@@ -25,25 +25,28 @@ PARAMETERS["parameters"] = {"weight": [-0.3, 1.8]}
 GENERATIONS = 40
 
 
-def dataflow(start: str) -> dict[str, Any]:
+def dataflow(start: str, scale: tuple[float, float], included: dict[str, float]) -> dict[str, Any]:
     """Paths that start as a model and leave it by a few layers of the others."""
     return {
         "kind": "dataflow",
         "repeats": 3,
         "scales": "hop",
-        "scale": [0.5, 1.5],
+        "scale": list(scale),
         "input": start,
         "max_hops": 16,
-        "included": {"input": 0.97725, "others": 0.05},
+        "included": included,
     }
 
 
 def spaces() -> dict[str, dict[str, Any]]:
     """The keys of a config that say where it searches."""
+    wide = dataflow("ja", (0.5, 1.5), {"input": 0.97725, "others": 0.05})
+    # From a model that solves the task already: smaller steps, for most changes of its path lose what it can do.
+    near = dataflow("parameter", (0.8, 1.2), {"input": 0.99, "others": 0.01})
     return {
         "PS": {"space": PARAMETERS},
-        "DFS": {"space": dataflow("ja")},
-        "PS+DFS": {"stages": [{"space": PARAMETERS}, {"space": dataflow("parameter")}]},
+        "DFS": {"space": wide},
+        "PS+DFS": {"stages": [{"space": PARAMETERS}, {"space": near}]},
     }
 
 
