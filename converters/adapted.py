@@ -14,6 +14,7 @@ from jaxmerge.converters.checkpoint import Checkpoint, read_tensor, read_tensor_
 from jaxmerge.converters.finite import is_finite, require_finite
 from jaxmerge.converters.fit import FLOATS, HEAD
 from jaxmerge.converters.lora import Lora, Product, Stored
+from jaxmerge.converters.pickled import is_pickled, open_pickled
 from jaxmerge.converters.reference import Location
 from jaxmerge.converters.safetensors_header import TensorInfo
 from jaxmerge.errors import CheckpointError
@@ -236,7 +237,9 @@ def _hub_name(model: Checkpoint) -> str:
     return model.folder.parent.parent.name.split("--")[-1]
 
 
-def open_checkpoint(location: Location) -> Checkpoint:
-    """The checkpoint at a location, with its LoRA. Raises as `Checkpoint.open`, `Lora.open` and `Adapted.over`."""
-    model = Checkpoint.open(location.folder)
+def open_checkpoint(location: Location, *, allow_pickle: bool = False) -> Checkpoint:
+    """The checkpoint at a location, with its LoRA. allow_pickle: read pickled weights where there are no others, see
+    `open_pickled`. Raises as `Checkpoint.open`, `open_pickled`, `Lora.open` and `Adapted.over`."""
+    folder = location.folder
+    model = open_pickled(folder) if allow_pickle and is_pickled(folder) else Checkpoint.open(folder)
     return model if location.adapter is None else Adapted.over(model, Lora.open(location.adapter))

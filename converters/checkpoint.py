@@ -37,6 +37,7 @@ class Checkpoint:
         contents are missing, corrupt or inconsistent."""
         folder = Path(folder)
         config = read_config(folder)
+        require_inside(folder, CONFIG, INDEX, SINGLE)
         index, single = folder / INDEX, folder / SINGLE
         if index.is_file():
             return cls(folder, config, _read_sharded(folder, index))
@@ -121,13 +122,14 @@ def _read_sharded(folder: Path, index: Path) -> dict[str, TensorInfo]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: has no 'weight_map'; {REMEDY}")
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not _stays_inside(shard):
+        if not isinstance(shard, str) or not stays_inside(shard):
             raise CheckpointError(f"{index}: places tensor '{name}' in {shard!r}, outside the folder; correct it")
     shards = list(dict.fromkeys(weight_map.values()))
     if (folder / SINGLE).exists() and SINGLE not in shards:
         raise CheckpointError(f"{folder}: has both {SINGLE} and {INDEX}, which differ; remove the outdated one")
     tensors: dict[str, TensorInfo] = {}
     for shard in shards:
+        require_inside(folder, shard)
         if not (folder / shard).is_file():
             raise CheckpointError(f"{index}: names the shard {shard}, which is missing; fetch it")
         for name, info in read_header(folder / shard).items():
@@ -143,8 +145,20 @@ def _read_sharded(folder: Path, index: Path) -> dict[str, TensorInfo]:
     return tensors
 
 
-def _stays_inside(shard: str) -> bool:
-    """By its name alone: links are followed, since the hub's cache consists of links."""
+def require_inside(folder: Path, *names: str) -> None:
+    """Raises CheckpointError for a file that is a link out of the folder: a checkpoint that was fetched must not pass
+    on files of this machine. The hub's cache consists of links, from models--org--name/snapshots/COMMIT to its blobs.
+    """
+    home = folder.resolve()
+    if home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--"):
+        home = home.parent.parent
+    for name in names:
+        if not (folder / name).resolve().is_relative_to(home):
+            raise CheckpointError(f"{folder / name}: is a link out of the folder; put the file itself there")
+
+
+def stays_inside(shard: str) -> bool:
+    """By its name alone."""
     path = PurePosixPath(shard)
     return bool(path.name) and not path.is_absolute() and ".." not in path.parts and "\\" not in shard
 
@@ -164,7 +178,8 @@ def _nothing_to_read(folder: Path) -> str:
         return f"{folder}: is a Flax folder; first run: jaxmerge convert {folder} NEW_FOLDER"
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
         return (
-            f"{folder}: has pickled weights only, which may run code and are not read; convert them with "
+            f"{folder}: has pickled weights only, which may run code and are not read; `jaxmerge merge --allow-pickle` "
+            "reads a pytorch_model.bin as tensors only; or convert them with "
             f"transformers: AutoModelForCausalLM.from_pretrained({str(folder)!r}).save_pretrained(NEW_FOLDER)"
         )
     return f"{folder}: has neither {SINGLE} nor {INDEX}; name a folder with safetensors"

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxmerge.converters.checkpoint import CONFIG
+from jaxmerge.converters.checkpoint import CONFIG, require_inside
 
 TOKENIZER = (
     "tokenizer.json",
@@ -47,6 +47,7 @@ def copy_companions(source: Path, dst: Path, patterns: tuple[str, ...] = COMPANI
     for pattern in patterns:
         for file in sorted(source.glob(pattern)):
             name = file.relative_to(source)
+            require_inside(source, str(name))
             (dst / name).parent.mkdir(parents=True, exist_ok=True)
             # Contents only: the hub's cache holds links and read-only files.
             shutil.copyfile(file, dst / name)

@@ -29,6 +29,9 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the shards that a killed merge left; keep them if interrupted.")
     ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pytorch_model.bin too, as tensors only.")
+    ] = False,
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", metavar="SIZE", help="Of a file of weights, such as 512MB.")
     ] = "5GB",
@@ -39,7 +42,7 @@ def command(
     from jaxmerge.recipe.schema import load_recipes
 
     require_absent(out, force=force)
-    plans = plan_chain(load_recipes(recipe), seed=seed)
+    plans = plan_chain(load_recipes(recipe), seed=seed, allow_pickle=allow_pickle)
     if explained is not None:
         from jaxmerge.merging.explain import explain
 

@@ -18,8 +18,9 @@ from jaxmerge.recipe.plan import Plan, make_plan
 from jaxmerge.recipe.schema import Loaded
 
 
-def plan_chain(recipes: Sequence[Loaded], *, seed: int | None = None) -> tuple[Plan, ...]:
-    """The plans in the order in which they are carried out; the last is the output's. seed: see `make_plan`.
+def plan_chain(recipes: Sequence[Loaded], **options: Any) -> tuple[Plan, ...]:
+    """The plans in the order in which they are carried out; the last is the output's. options: `seed` and
+    `allow_pickle` of `make_plan`.
 
     Raises InputError and CheckpointError for whatever is wrong with any of them."""
     named = {recipe.name for recipe, _ in recipes if recipe.name is not None} if len(recipes) > 1 else set()
@@ -30,7 +31,7 @@ def plan_chain(recipes: Sequence[Loaded], *, seed: int | None = None) -> tuple[P
     made: dict[str, Checkpoint] = {}
     with TemporaryDirectory(prefix="jaxmerge-") as stand_ins, _named(made):
         for place, (recipe, document) in enumerate(ordered):
-            plans.append(make_plan(recipe, document, seed=seed, made=made))
+            plans.append(make_plan(recipe, document, made=made, **options))
             if recipe.name is not None and len(ordered) > 1:
                 made[recipe.name] = _stand_in(plans[-1], Path(stand_ins) / str(place))
     require_one_output(ordered)
@@ -68,7 +69,7 @@ def write_chain(
 
 def _over(plan: Plan, made: Mapping[str, Checkpoint]) -> Plan:
     """The plan over what has been made, in place of stand-ins."""
-    return make_plan(plan.recipe, plan.document, seed=plan.seed, made=made)
+    return make_plan(plan.recipe, plan.document, seed=plan.seed, made=made, allow_pickle=plan.allow_pickle)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ def merge(
     seed: int | None = None,
     force: bool = False,
     resume: bool = False,
+    allow_pickle: bool = False,
     max_shard_size: int | str = DEFAULT_SHARD_SIZE,
 ) -> Path:
     """Merge models by a recipe and return the folder, which `transformers` loads.
@@ -26,12 +27,12 @@ def merge(
     in the working directory, then in the recipe's folder. seed: of random masks; without it the recipe's
     `jaxmerge.seed`, else 0.
     force: replace `out`. resume: go on with the shards that a merge of the same left which was killed, and leave them
-    where this one is; the bits are the same. The folder appears when it is complete; on any error nothing is left of it
-    without `resume`. Raises InputError for what is wrong with the recipe or `out`, CheckpointError for models that
-    cannot be read or merged.
+    where this one is; the bits are the same. allow_pickle: read pytorch_model.bin where a model has no safetensors,
+    tensors only. The folder appears when it is complete; on any error nothing is left of it without `resume`. Raises
+    InputError for what is wrong with the recipe or `out`, CheckpointError for models that cannot be read or merged.
     """
     folder = Path(out)
     require_absent(folder, force=force)
-    plans = plan_chain(load_recipes(recipe), seed=seed)
+    plans = plan_chain(load_recipes(recipe), seed=seed, allow_pickle=allow_pickle)
     write_chain(plans, folder, force=force, resume=resume, max_shard_size=max_shard_size)
     return folder

@@ -9,7 +9,7 @@ import jaxmerge
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, parse_size
 from jaxmerge.recipe.plan import Plan
 
-FILES = ("*.safetensors", "*.json")
+FILES = ("*.safetensors", "*.bin", "*.json")
 
 
 def stamp_of(plans: Sequence[Plan], max_shard_size: int | str = DEFAULT_SHARD_SIZE) -> str:

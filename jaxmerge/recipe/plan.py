@@ -52,6 +52,7 @@ class Plan:
     seed: int
     vocabulary: VocabularyPlan | None
     chat_template: str | None
+    allow_pickle: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -64,16 +65,21 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, document: Document, *, seed: int | None = None, made: Mapping[str, Checkpoint] | None = None
+    recipe: Recipe,
+    document: Document,
+    *,
+    seed: int | None = None,
+    made: Mapping[str, Checkpoint] | None = None,
+    allow_pickle: bool = False,
 ) -> Plan:
-    """made: other merges, which the recipe may name in place of models.
+    """made: other merges, which the recipe may name in place of models. allow_pickle: see `open_checkpoint`.
 
     Raises InputError for what is wrong with the recipe, CheckpointError for models that do not fit each other."""
     made = made or {}
     if wrong := mistakes(recipe, document, made):
         raise joined(wrong)
     operator = recipe_operator(recipe, document)
-    index, models, names = _open_models(recipe, document, made)
+    index, models, names = _open_models(recipe, document, made, allow_pickle)
     for model in models:
         require_whole(model)
     parts = {name: output_slices(recipe, name, index) for name in recipe.bodies}
@@ -105,6 +111,7 @@ def make_plan(
         own_seed or 0,
         vocabulary,
         chat_template,
+        allow_pickle,
     )
 
 
@@ -162,7 +169,7 @@ def _chat_template(recipe: Recipe, document: Document, models: Sequence[Checkpoi
 
 
 def _open_models(
-    recipe: Recipe, document: Document, made: Mapping[str, Checkpoint]
+    recipe: Recipe, document: Document, made: Mapping[str, Checkpoint], allow_pickle: bool
 ) -> tuple[dict[str, int], tuple[Checkpoint, ...], tuple[str, ...]]:
     """Every model once: two references to the same folder are the same model."""
     index: dict[str, int] = {}
@@ -178,7 +185,7 @@ def _open_models(
             location = model.location
         key = location.resolve()
         if key not in opened:
-            source = model or open_checkpoint(location)
+            source = model or open_checkpoint(location, allow_pickle=allow_pickle)
             opened[key] = (len(opened), _with_heads(source, recipe, document), reference)
         index[reference] = opened[key][0]
     found = list(opened.values())

@@ -91,11 +91,25 @@ def test_reads_rows(single):
         assert checkpoint.read_rows(name, start, stop).shape == TENSORS[name][start:stop].shape
 
 
-def test_links_out_of_the_folder_are_followed_as_in_the_hub_cache(sharded, tmp_path):
-    blob = tmp_path / "blob"
-    (sharded / "one.safetensors").rename(blob)
-    (sharded / "one.safetensors").symlink_to(blob)
-    assert Checkpoint.open(sharded).read("a").tobytes() == TENSORS["a"].tobytes()
+def test_links_are_followed_within_the_folder_and_the_hubs_cache(sharded, tmp_path):
+    snapshot = tmp_path / "models--org--name" / "snapshots" / "0"
+    snapshot.parent.mkdir(parents=True)
+    (snapshot.parent.parent / "blobs").mkdir()
+    sharded.rename(snapshot)
+    for i, file in enumerate(sorted(snapshot.iterdir())):
+        blob = snapshot.parent.parent / "blobs" / str(i)
+        file.rename(blob)
+        file.symlink_to(f"../../blobs/{i}")
+    assert Checkpoint.open(snapshot).read("a").tobytes() == TENSORS["a"].tobytes()
+    (tmp_path / "link").symlink_to(snapshot)
+    assert Checkpoint.open(tmp_path / "link").read("a").tobytes() == TENSORS["a"].tobytes()
+
+
+@pytest.mark.parametrize("name", ["one.safetensors", "config.json", "model.safetensors.index.json"])
+def test_links_out_of_the_folder_are_refused(sharded, tmp_path, name):
+    (sharded / name).rename(tmp_path / "secret")
+    (sharded / name).symlink_to("../secret")
+    refused(sharded, name, "is a link out of the folder")
 
 
 def test_missing_folder_and_file_are_the_users_input(tmp_path):

@@ -141,6 +141,22 @@ def test_overflow_names_the_tensor(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"large", "huge"}
 
 
+def test_code_that_a_checkpoint_brings_is_neither_run_nor_copied(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(INPUTS.parent / "inputs_tok" / "ftA", model)
+    code = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    for name in ("modeling_own.py", "configuration_own.py", "tokenization_own.py"):
+        (model / name).write_text(code)
+    auto = {"AutoConfig": "configuration_own.C", "AutoModelForCausalLM": "modeling_own.M"}
+    tokenizer = {"AutoTokenizer": ["tokenization_own.T", None]}
+    for name, entry in (("config.json", auto), ("tokenizer_config.json", tokenizer)):
+        content = json.loads((model / name).read_text())
+        (model / name).write_text(json.dumps(content | {"auto_map": entry}))
+    other = str(INPUTS.parent / "inputs_tok" / "ftB")
+    merge(linear(model, other, tokenizer={"source": "union"}, chat_template="auto"), tmp_path / "out")
+    assert not (tmp_path / "ran").exists() and not list((tmp_path / "out").glob("*.py"))
+
+
 def test_an_output_that_exists_is_replaced_only_by_force(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
