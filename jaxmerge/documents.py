@@ -118,7 +118,14 @@ class Document:
         try:
             return model.model_validate(self.data)
         except ValidationError as failed:
-            found = [(self._line(_keys(error)), self._mistake(error)) for error in failed.errors(include_url=False)]
+            errors = failed.errors(include_url=False)
+            missing: dict[Keys, list[Keys]] = {}
+            for error in errors:
+                if error["type"] == "missing":
+                    missing.setdefault(error["loc"][:-1], []).append(error["loc"])
+            found = [(self._line(keys[0]), self._lacking(keys)) for keys in missing.values()]
+            others = (error for error in errors if error["type"] != "missing")
+            found += [(self._line(_keys(error)), self._mistake(error)) for error in others]
             raise joined([error for _, error in sorted(found, key=lambda pair: pair[0])]) from None
 
     def _line(self, keys: Keys) -> int:
@@ -126,13 +133,17 @@ class Document:
             keys = keys[:-1]
         return self.lines.get(keys, 0)
 
+    def _lacking(self, keys: Sequence[Keys]) -> InputError:
+        """keys: those that one section lacks."""
+        *others, last = (f"'{dotted(key)}'" for key in keys)
+        what = f"keys {', '.join(others)} and {last} are" if others else f"key {last} is"
+        return InputError(f"{self.where(keys[0])}: the {what} missing")
+
     def _mistake(self, error: "ErrorDetails") -> InputError:
         keys = _keys(error)
         if error["type"] == "unknown_key":
             *section, _ = keys
             return InputError(f"{self.where(keys)}: {f'{dotted(section)}: ' if section else ''}{error['msg']}")
-        if error["type"] == "missing":
-            return InputError(f"{self.where(keys)}: the key '{dotted(keys)}' is missing")
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] not in ("value_error", "misfit") and isinstance(error["input"], str | int | float | None):
             message += f", not {error['input']!r}"

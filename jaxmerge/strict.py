@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from jaxmerge.errors import InputError, nearest, unknown
+from jaxmerge.errors import InputError, unknown
 
 
 class Strict(BaseModel):
@@ -25,11 +25,10 @@ class Strict(BaseModel):
             return data
         # What is wrong besides is told in the same breath.
         errors = [_unknown(str(key), known) for key in strange]
-        meant = {near for key in strange if (near := nearest(str(key), known))}
         try:
             cls.model_validate({key: value for key, value in data.items() if key in known})
         except ValidationError as failed:
-            errors += [_again(error) for error in failed.errors(include_url=False) if not _follows(error, meant)]
+            errors += [_again(error) for error in failed.errors(include_url=False) if not _follows(error)]
         raise ValidationError.from_exception_data(cls.__name__, errors)
 
 
@@ -39,10 +38,9 @@ def _unknown(key: str, known: list[str]) -> InitErrorDetails:
     return InitErrorDetails(type=kind, loc=(), input=None)
 
 
-def _follows(error: ErrorDetails, meant: set[str]) -> bool:
-    """Whether an error of a section comes of a key that is misspelt: the key that was meant is missing, or the section
-    as a whole is incomplete."""
-    return not error["loc"] or (error["type"] == "missing" and str(error["loc"][0]) in meant)
+def _follows(error: ErrorDetails) -> bool:
+    """Whether an error may come of a misspelt key of its section: another is missing, or the section is incomplete."""
+    return not error["loc"] or (error["type"] == "missing" and len(error["loc"]) == 1)
 
 
 def _again(error: ErrorDetails) -> InitErrorDetails:

@@ -86,8 +86,9 @@ def test_nothing_is_opened_or_fetched_for_a_wrong_recipe(
 
 
 def test_the_command_prints_all_documents_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "r.yaml").write_text("name: a\nmerge_method: lniear\nmodels: [{model: inputs/ft1}]\n---\nmodles: []\n")
+    (tmp_path / "r.yaml").write_text("modles: []\n---\nname: a\nmodels: [{model: inputs/ft1}]\n")
     assert main(["merge", str(tmp_path / "r.yaml"), str(tmp_path / "out")]) == 2
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 2 and all(line.startswith("jaxmerge: ") for line in printed)
-    assert "r.yaml:5: unknown key 'modles'" in printed[0] and "'merge_method' is missing" in printed[1]
+    assert "r.yaml:1: unknown key 'modles'" in printed[0]
+    assert "r.yaml:3: the key 'merge_method' is missing" in printed[1]
