@@ -74,7 +74,8 @@ def peak_bytes(plan: Plan) -> int:
         own = input_bytes(plan, tensor)
         beside = 0 if following is None else input_bytes(plan, following)
         prepares = not tensor.copied and plan.operator.prepare is not nothing
-        prepared = 4 * elements * (len(tensor.sources) + 1) if prepares else 0
+        kept = plan.operator.element_bytes(len(tensor.sources))
+        prepared = (4 * (len(tensor.sources) + 1) + kept) * elements if prepares else 0
         tile = 4 * min(elements, TILE) * (len(tensor.pieces) + 1)
         held = own + (beside if own + beside <= AHEAD else 0)
         peak = max(peak, held + prepared + tile + 2 * tensor.nbytes)

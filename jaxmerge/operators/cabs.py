@@ -12,6 +12,7 @@ from jaxmerge.operators.interface import Operator, Parameter, Params, Prepared, 
 from jaxmerge.operators.tall_mask import WEIGHT
 from jaxmerge.operators.task_matrices import task_vectors
 from jaxmerge.operators.task_vector import SCALE
+from jaxmerge.operators.trims.trim import CHUNK, slices
 
 
 def check(params: Mapping[str, Any]) -> str | None:
@@ -22,24 +23,25 @@ def check(params: Mapping[str, Any]) -> str | None:
 def kept(size: np.ndarray, n: int, m: int) -> np.ndarray:
     """The n largest, zeros never, of every m of the flat magnitudes `size`, of equal ones the first; of an incomplete
     last block as many in proportion, rounded up."""
-    short = -size.size % m
-    blocks = np.pad(size, (0, short)).reshape(-1, m)
-    order = np.argsort(-blocks, axis=1, kind="stable")
-    counts = np.full(len(blocks), n)
-    if short:
-        counts[-1] = -(-n * (m - short) // m)
-    mask = np.zeros(blocks.shape, bool)
-    np.put_along_axis(mask, order, np.arange(m) < counts[:, None], axis=1)
-    return (mask & (blocks > 0)).reshape(-1)[: size.size]
+    mask = np.zeros(size.size, bool)
+    whole = size.size - size.size % m
+    step = max(1, CHUNK // m) * m
+    for cut in [*slices(whole, step), slice(whole, size.size)]:
+        blocks = size[cut].reshape(-1, m) if cut.stop <= whole else size[None, cut]
+        width = blocks.shape[1]
+        order = np.argsort(-blocks, axis=1, kind="stable")[:, : -(-n * width // m)]
+        chosen = np.zeros(blocks.shape, bool)
+        np.put_along_axis(chosen, order, True, axis=1)
+        mask[cut] = (chosen & (blocks > 0)).reshape(-1)
+    return mask
 
 
 def prepare(sources: Sources, request: Request) -> Prepared:
     """What each model keeps, a field, bool."""
     n, m = (int(request.grid[name][0][0]) for name in ("n", "m"))
-    deltas = task_vectors(sources, request)
-    free = np.ones(deltas[0].size, bool)
+    free = np.ones(sources.experts[0].size, bool)
     masks = []
-    for delta in deltas:
+    for delta in task_vectors(sources, request):
         own = kept(np.abs(delta.reshape(-1)) * free, n, m)
         free &= ~own
         masks.append(own.reshape(delta.shape))

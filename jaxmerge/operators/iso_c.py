@@ -4,7 +4,7 @@ import jax
 from jax import Array
 
 from jaxmerge.operators.interface import Operator, Prepared, Request, Sources
-from jaxmerge.operators.task_matrices import average, directions, even, per_matrix, prepared, scaled
+from jaxmerge.operators.task_matrices import average, directions, even, parts_of, scaled
 from jaxmerge.operators.task_vector import SCALE
 
 PAPER = "Marczak et al. 2025, No Task Left Behind, arXiv:2502.04959"
@@ -13,11 +13,11 @@ PAPER = "Marczak et al. 2025, No Task Left Behind, arXiv:2502.04959"
 @jax.jit
 def isotropic(deltas: Array) -> Array:
     u, s, v = directions(deltas.sum(axis=0))
-    return (u * even(s)) @ v
+    return ((u * even(s)) @ v)[None]
 
 
 def prepare(sources: Sources, request: Request) -> Prepared:
-    return prepared(per_matrix(sources, request, isotropic, average))
+    return parts_of(sources, request, isotropic, average)
 
 
 OPERATOR = Operator(

@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxmerge.operators.interface import Operator, Parameter, Prepared, Request, Sources
 from jaxmerge.operators.iso_c import PAPER
-from jaxmerge.operators.task_matrices import average, directions, even, norms, orthogonal, per_matrix, prepared, scaled
+from jaxmerge.operators.task_matrices import average, directions, even, norms, orthogonal, parts_of, scaled
 from jaxmerge.operators.task_vector import SCALE
 
 
@@ -28,7 +28,7 @@ def isotropic(deltas: Array, common: float) -> Array:
     left = jnp.concatenate([jnp.moveaxis(u_own, 0, 1).reshape(m, -1), u], axis=1)
     right = jnp.concatenate([jnp.moveaxis(v_own, 0, 1).reshape(n, -1), v], axis=1)
     values = jnp.concatenate([s_own.reshape(-1), s])
-    return (orthogonal(left) * even(values)) @ orthogonal(right).T
+    return ((orthogonal(left) * even(values)) @ orthogonal(right).T)[None]
 
 
 def _columns(u: Array, s: Array, v: Array) -> tuple[Array, Array, Array]:
@@ -37,7 +37,7 @@ def _columns(u: Array, s: Array, v: Array) -> tuple[Array, Array, Array]:
 
 def prepare(sources: Sources, request: Request) -> Prepared:
     common = float(request.grid["common"][0][0])
-    return prepared(per_matrix(sources, request, lambda deltas: isotropic(deltas, common), average))
+    return parts_of(sources, request, lambda deltas: isotropic(deltas, common), average)
 
 
 OPERATOR = Operator(

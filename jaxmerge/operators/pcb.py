@@ -6,6 +6,8 @@ largest `ratio` are dropped, the others brought to [0, 1], and task vectors aver
 norm are of a tensor, where the paper's are of the whole model.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -16,38 +18,40 @@ from jaxmerge.operators.interface import Operator, Parameter, Params, Prepared, 
 from jaxmerge.operators.tall_mask import WEIGHT
 from jaxmerge.operators.task_matrices import task_vectors
 from jaxmerge.operators.task_vector import SCALE
+from jaxmerge.operators.trims.trim import slices
 
 
-def scores(deltas: np.ndarray) -> np.ndarray:
-    """Each element's score, at most 1 in magnitude for each task: float32, of the shape of `deltas`, `[K, n]`."""
-    count = len(deltas)
-    total = deltas.sum(axis=0, dtype=np.float64)
-    found = np.empty_like(deltas)
-    for own, delta in zip(found, deltas, strict=True):
-        size = np.abs(delta, dtype=np.float64)
-        least, span = size.min(), size.max() - size.min()
-        share = (size - least) / (span or 1.0)
-        # What is the same for all elements, such as exp(-N) here, falls out when scores are brought to [0, 1].
-        score = np.exp(count * (np.square(share) - 1)) * np.tanh(delta * total)
-        own[:] = score / (np.abs(score).max() or 1.0)
+def scores(deltas: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Each element's score, at most 1 in magnitude for each task: float32 `[n]`. deltas: the flat task vectors."""
+    count, found = len(deltas), [np.empty_like(delta) for delta in deltas]
+    ends = [(float(size.min()), float(size.max())) for size in map(np.abs, deltas)]
+    for cut in slices(deltas[0].size):
+        parts = [delta[cut].astype(np.float64) for delta in deltas]
+        total = sum(parts[1:], start=parts[0])
+        for own, part, (least, most) in zip(found, parts, ends, strict=True):
+            share = (np.abs(part) - least) / ((most - least) or 1.0)
+            # What is the same for all elements of a task falls out when scores are brought to [0, 1]: exp(-N), and the
+            # largest that tanh can be, without which small products would vanish in float32.
+            largest = np.tanh(most * sum(end for _, end in ends)) or 1.0
+            own[cut] = np.exp(count * (np.square(share) - 1)) * np.tanh(part * total) / largest
     return found
 
 
 def prepare(sources: Sources, request: Request) -> Prepared:
     """The scores, a field for each source; the largest that is dropped and what brings the rest to [0, 1], float32
     `[G, K]` on the ratio grid."""
-    deltas = task_vectors(sources, request)
+    deltas = [delta.reshape(-1) for delta in task_vectors(sources, request)]
     grid, count = request.grid["ratio"][0], len(deltas)
     dropped, scale = np.zeros((2, len(grid), count), np.float32)
-    found = scores(deltas.reshape(count, -1)) if deltas.size else deltas
-    size = deltas[0].size
+    shape, size = sources.experts[0].shape, deltas[0].size
+    found = scores(deltas) if size else deltas
     places = np.minimum((size * (1 - grid)).astype(np.int64), size - 1)
     for i, score in enumerate(found if size else ()):
         dropped[:, i] = np.partition(score, np.unique(places))[places]
         span = score.max() - dropped[:, i]
         scale[:, i] = np.where(span > 0, 1 / np.where(span > 0, span, 1), 0)
     stats = {"ratio": grid.astype(np.float32), "dropped": dropped, "scale": scale}
-    return Prepared(stats, {"score": tuple(found.reshape(deltas.shape))})
+    return Prepared(stats, {"score": tuple(score.reshape(shape) for score in found)})
 
 
 def apply(tile: Tile, stats: Stats, params: Params) -> Array:

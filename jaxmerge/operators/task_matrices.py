@@ -5,7 +5,7 @@ the papers' code takes them as they come.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -19,34 +19,47 @@ from jaxmerge.operators.interface import Params, Prepared, Request, Sources, Sta
 TABLES = re.compile(r"embed|wte|wpe|lm_head|classifier", re.IGNORECASE)  # not linear maps within the model
 
 
-def task_vectors(sources: Sources, request: Request) -> np.ndarray:
-    """Float32 `[K, *shape]`. Raises CheckpointError where one is not finite."""
+def task_vectors(sources: Sources, request: Request) -> Iterator[np.ndarray]:
+    """One after another, float32, new arrays. Raises CheckpointError where one is not finite."""
     assert sources.base is not None
     base = widened(sources.base)
-    found = np.stack([widened(expert) - base for expert in sources.experts])
-    if not np.isfinite(found).all():
-        raise CheckpointError(f"tensor {request.tensor}: a source or the base holds NaN or infinite values")
-    return found
+    for expert in sources.experts:
+        delta = widened(expert) - base
+        if not np.isfinite(delta).all():
+            raise CheckpointError(f"tensor {request.tensor}: a source or the base holds NaN or infinite values")
+        yield delta
 
 
-def per_matrix(
-    sources: Sources, request: Request, matrices: Callable[[Array], Array], others: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """`matrices` of the task vectors of a linear layer, `others` of those of any other tensor: embeddings, heads,
-    norms, biases. Raises CheckpointError where it does not converge."""
-    deltas = task_vectors(sources, request)
-    if deltas.ndim != 3 or not deltas.size or TABLES.search(request.tensor):
-        return others(deltas)
+def parts_of(
+    sources: Sources,
+    request: Request,
+    matrices: Callable[[Array], Array],
+    others: Callable[[Iterator[np.ndarray], int], Iterable[np.ndarray]],
+) -> Prepared:
+    """`matrices` of the task vectors of a linear layer, `others` of those of any other tensor (embeddings, heads,
+    norms, biases): the field "part", an array for the whole merge or one for each source. Raises CheckpointError where
+    it does not converge."""
+    deltas, first = task_vectors(sources, request), sources.experts[0]
+    if first.ndim != 2 or not first.size or TABLES.search(request.tensor):
+        return Prepared(fields={"part": tuple(others(deltas, len(sources.experts)))})
     with jax.default_matmul_precision("highest"):
-        found = np.asarray(matrices(jnp.asarray(deltas)))
+        found = np.asarray(matrices(jnp.asarray(np.stack(list(deltas)))))
     if not np.isfinite(found).all():
         raise CheckpointError(f"tensor {request.tensor}: the merge of its task vectors does not converge")
-    return found
+    return Prepared(fields={"part": tuple(found)})
 
 
-def average(deltas: np.ndarray) -> np.ndarray:
-    # The sum first might overflow.
-    return (deltas * np.float32(1 / len(deltas))).sum(axis=0)
+def shares(deltas: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """What each adds to their average."""
+    return (np.multiply(delta, np.float32(1 / count), out=delta) for delta in deltas)
+
+
+def average(deltas: Iterator[np.ndarray], count: int) -> tuple[np.ndarray]:
+    parts = shares(deltas, count)
+    total = next(parts)
+    for part in parts:
+        total += part
+    return (total,)
 
 
 def norms(matrices: Array) -> Array:
@@ -78,12 +91,7 @@ def even(values: Array) -> Array:
     return (values / count).sum()
 
 
-def prepared(vector: np.ndarray) -> Prepared:
-    """A merged task vector as what `scaled` adds."""
-    return Prepared(fields={"merged": (vector,)})
-
-
 def scaled(tile: Tile, stats: Stats, params: Params) -> Array:
-    """The base plus the prepared task vector times lambda."""
+    """The base plus the only part times lambda."""
     assert tile.base is not None
-    return depart(tile.base, rounded(tile.fields["merged"][0] * params["lambda"]))
+    return depart(tile.base, rounded(tile.fields["part"][0] * params["lambda"]))

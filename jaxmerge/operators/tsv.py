@@ -5,13 +5,12 @@ The merge is `sum_i w_i U_i S_i V_i`: U_i and V_i do not depend on the weights, 
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxmerge.operators.arithmetic import depart, rounded
 from jaxmerge.operators.interface import Operator, Params, Prepared, Request, Sources, Stats, Tile
 from jaxmerge.operators.tall_mask import WEIGHT
-from jaxmerge.operators.task_matrices import directions, orthogonal, per_matrix
+from jaxmerge.operators.task_matrices import directions, orthogonal, parts_of, shares
 from jaxmerge.operators.task_vector import SCALE
 
 
@@ -26,12 +25,8 @@ def parts(deltas: Array) -> Array:
     return jnp.einsum("mik,ikn->imn", left * s[:, :kept], right)
 
 
-def shares(deltas: np.ndarray) -> np.ndarray:
-    return deltas * np.float32(1 / len(deltas))
-
-
 def prepare(sources: Sources, request: Request) -> Prepared:
-    return Prepared(fields={"part": tuple(per_matrix(sources, request, parts, shares))})
+    return parts_of(sources, request, parts, shares)
 
 
 def apply(tile: Tile, stats: Stats, params: Params) -> Array:

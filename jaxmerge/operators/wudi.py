@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmerge.operators.interface import Operator, Parameter, Prepared, Request, Sources
-from jaxmerge.operators.task_matrices import average, norms, per_matrix, prepared, scaled
+from jaxmerge.operators.task_matrices import average, norms, parts_of, scaled
 from jaxmerge.operators.task_vector import SCALE
 
 
@@ -31,14 +31,12 @@ def least_interfering(deltas: Array, steps: Array, rate: Array) -> Array:
 
     start = deltas.sum(axis=0)
     found: Array = jax.lax.fori_loop(0, steps, step, (start, adam.init(start)))[0]
-    return found
+    return found[None]
 
 
 def prepare(sources: Sources, request: Request) -> Prepared:
     steps, rate = int(request.grid["steps"][0][0]), float(request.grid["learning_rate"][0][0])
-    return prepared(
-        per_matrix(sources, request, lambda d: least_interfering(d, jnp.int32(steps), jnp.float32(rate)), average)
-    )
+    return parts_of(sources, request, lambda d: least_interfering(d, jnp.int32(steps), jnp.float32(rate)), average)
 
 
 OPERATOR = Operator(
