@@ -78,11 +78,17 @@ def evolve(
             progress = publish = None
         try:
             # One lock for all stages, which write to one history.
-            with termination_interrupts(), locked(whole.lock), whole.removed_if_refused():
+            with termination_interrupts() as check, locked(whole.lock), whole.removed_if_refused():
+
+                def report(event: Progress) -> None:
+                    check()
+                    if progress:
+                        progress(event)
+
                 for place, leg in enumerate(stages):
                     ready = first if place == 0 else _ready(leg, part, build)
                     later = any(after.folder.config.is_file() for after in stages[place + 1 :])
-                    _run(leg.folder, ready, part, progress or (lambda event: None), publish, settled=later)
+                    _run(leg.folder, ready, part, report, publish, settled=later)
         except KeyboardInterrupt:
             raise Interrupted(f"{part.out}: interrupted; the same command goes on") from None
     return Run(part.folder, build)
