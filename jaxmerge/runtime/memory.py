@@ -50,7 +50,8 @@ def named(text: str) -> Devices:
 def here(devices: list[jax.Device], memory: int | None = None) -> Devices:
     """The given devices. memory: of each, where it is not to be asked for. Those that say nothing of memory of their
     own share the host's."""
-    first = devices[0]
+    # Of several processes each knows the memory of its own devices only.
+    first = next((d for d in devices if d.process_index == jax.process_index()), devices[0])
     if memory is None:
         stats = first.memory_stats() or {}
         sharing = sum(device.process_index == first.process_index for device in devices)

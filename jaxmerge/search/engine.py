@@ -131,6 +131,10 @@ class Engine(Protocol):
         """Load the models. Called once, before the first score is asked for."""
         ...
 
+    def identities(self, genomes: np.ndarray) -> list[bytes]:
+        """What tells candidates apart, a digest of each of `[P, d]`: different genomes may be one candidate."""
+        ...
+
     def evaluate(
         self, genomes: np.ndarray, split: str = "search", draw: int | None = None, block: Block | None = None
     ) -> list[Result]:

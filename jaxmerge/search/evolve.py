@@ -326,9 +326,11 @@ class _Evolution:
         self.progress(Progress("validation", 0, None))
         fronts = fronts_of(self.config, self.engine, self.algorithm)
         front = fronts.of([*first, *found], measurements) if fronts else []
-        rivals = fronts.of(control, measurements) if fronts else best_places(control)
+        rivals = fronts.of(control, measurements) if fronts else best_places(control, identify=self.engine.identities)
         pick = fronts.choose if fronts else choose_finalist
-        finalists = front or best_places([*first, *found])
+        ranked = best_places([*first, *found], identify=self.engine.identities)
+        # What the search set out from is compared on the data that decides, however it did on the search data.
+        finalists = front or ranked + [place for place in best_places(first) if place.name not in _names(ranked)]
         best = pick(finalists, measurements, split)
         rival = pick(rivals, measurements, split) if rivals else None
         if "test" in self.engine.splits:
@@ -339,7 +341,8 @@ class _Evolution:
             self.progress(Progress("front", 0, None))
             summary |= fronts.summary(front, rivals, measurements, self.engine.splits)
         if cheap:
-            summary["evaluation"] = examined(self.config, self.engine, measurements, found, finalists)
+            raced = [place for place in finalists if place.stage == self.config.stage]
+            summary["evaluation"] = examined(self.config, self.engine, measurements, found, raced)
             log.info("evaluation: %s", summary["evaluation"])
         recipe = self._recipe(best, summary)
         self.progress(Progress("export", 0, None))
@@ -370,6 +373,10 @@ class _Evolution:
         if self.publish:
             text = self.publish.card(self.config, self.engine.locations, summary, recipe)
             (part / CARD).write_text(text, encoding="utf-8")
+
+
+def _names(places: Sequence[Place]) -> set[str]:
+    return {place.name for place in places}
 
 
 def _order(place: Place) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """From many candidates to one: the best on the search data are ranked again on validation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,24 +28,36 @@ class Place:
         return f"{self.stage}:{self.generation}:{self.index}"
 
 
-def best_places(generations: Sequence[Generation], count: int = FINALISTS) -> list[Place]:
+# What tells candidates apart: digests of genomes `[P, d]`.
+Identify = Callable[[np.ndarray], Sequence[bytes]]
+
+
+def by_bits(genomes: np.ndarray) -> list[bytes]:
+    return [genome.tobytes() for genome in genomes]
+
+
+def best_places(
+    generations: Sequence[Generation], count: int = FINALISTS, identify: Identify = by_bits
+) -> list[Place]:
     """The best distinct candidates that have a score, by (score, tie); of equals the earliest."""
-    places = distinct_places(generations)
+    places = distinct_places(generations, identify)
     order = best_first([place.result for place in places])
     return [places[position] for position in order[:count]]
 
 
-def distinct_places(generations: Sequence[Generation]) -> list[Place]:
-    """Every candidate that has a score, in the order of the history; of equal genomes the best, by (score, tie)."""
+def distinct_places(generations: Sequence[Generation], identify: Identify = by_bits) -> list[Place]:
+    """Every candidate that has a score, in the order of the history; of equal ones the best, by (score, tie)."""
     places = [
         Place(generation.stage, generation.number, index, generation.genomes[index], result)
         for generation in generations
         for index, result in enumerate(generation.results)
         if result.score is not None
     ]
-    found: dict[bytes, int] = {}
+    if not places:
+        return []
+    keys, found = identify(np.stack([place.genome for place in places])), dict[bytes, int]()
     for position in best_first([place.result for place in places]):
-        found.setdefault(places[position].genome.tobytes(), int(position))
+        found.setdefault(keys[position], int(position))
     return [places[position] for position in sorted(found.values())]
 
 

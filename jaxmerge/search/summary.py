@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxmerge import __version__
 from jaxmerge.search.baselines import Untuned, stages_of
-from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
+from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig, start_of, warm_start_of
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.history import History
 from jaxmerge.search.verdict import Verdict
@@ -34,8 +34,8 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
     spent = measurements.seconds
     by_stage = {
         "baselines": spent.get("search", 0.0),
-        **{name: history.seconds(name) for name in config.earlier},
-        stage: seconds,
+        **{name: _seconds(history, name) for name in config.earlier},
+        stage: _seconds(history, stage),
         RANDOM_SEARCH: history.seconds(RANDOM_SEARCH),
         "validation": spent.get("validation", 0.0),
         "test": spent.get("test", 0.0),
@@ -68,6 +68,11 @@ def summarize(verdict: Verdict, config: EvolveConfig, history: History, origin: 
         "devices": verdict.engine.devices,
         "history": history.digest_of(*stages_of(config)),
     }
+
+
+def _seconds(history: History, stage: str) -> float:
+    """Of a search, with its gradient steps before it and what it set out from."""
+    return sum(history.seconds(name) for name in (warm_start_of(stage), start_of(stage), stage))
 
 
 def as_json(summary: dict[str, Any]) -> str:

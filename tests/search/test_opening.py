@@ -18,6 +18,22 @@ class AtItsBest(FakeEngine):
         return BEST if isinstance(candidate, Path) else super().start(candidate)
 
 
+class Unseen(AtItsBest):
+    """Its start is the worst on the search data, and the best on all others."""
+
+    def _examples(self, genome: np.ndarray, split: str) -> np.ndarray:
+        examples = super()._examples(genome, split)
+        return examples * 0 if split == "search" and np.array_equal(genome, BEST) else examples
+
+
+def test_the_start_is_compared_on_the_data_that_decides(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    (tmp_path / "start.yaml").write_text("{}\n")
+    overrides = ["search.start=start.yaml", "search.generations=3", "search.baselines=[]"]
+    run = evolve(config, tmp_path / "run", overrides=overrides, build=Unseen)
+    assert run.summary["best"]["stage"] == "parameter_start" and run.summary["best_score"] == 0.0
+
+
 def test_a_search_never_ends_below_its_start(tmp_path: Path) -> None:
     config, out = write_config(tmp_path), tmp_path / "run"
     (tmp_path / "start.yaml").write_text("{}\n")

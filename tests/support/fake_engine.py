@@ -74,6 +74,9 @@ class FakeEngine:
     def load(self) -> None:
         self.loaded += 1
 
+    def identities(self, genomes: np.ndarray) -> list[bytes]:
+        return [genome.tobytes() for genome in genomes]
+
     def evaluate(self, genomes: np.ndarray, split: str = "search", draw: int | None = None) -> list[Result]:
         assert self.loaded
         self.calls.append((split, len(genomes)))

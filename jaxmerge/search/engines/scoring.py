@@ -254,6 +254,9 @@ class ScoringEngine(ABC):
     def devices(self) -> str:
         return f"{self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
 
+    def identities(self, genomes: np.ndarray) -> list[bytes]:
+        return identities(self._values(genomes))
+
     def evaluate(
         self, genomes: np.ndarray, split: str = "search", draw: int | None = None, block: Block | None = None
     ) -> list[Result]:
@@ -265,7 +268,7 @@ class ScoringEngine(ABC):
             results = [_result(scores, index, seconds) for index in range(len(places))]
             return results if block is None else [self._spread(scores, result, split) for result in results]
 
-        keys = [(key, split, draw, block) for key in identities(self._values(genomes))]
+        keys = [(key, split, draw, block) for key in self.identities(genomes)]
         return self._memory.recall(keys, score)
 
     def gradients(self, genomes: np.ndarray, draw: int | None = None) -> list[Result]:
