@@ -34,6 +34,33 @@ def test_of_scripts_without_spaces_each_character_counts() -> None:
     assert rouge_l("他有三个梨", "他有三个苹果") == pytest.approx(2 * 4 / (5 + 6))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("की", "का"),
+        ("लड़का", "लड़की"),
+        ("ছেলে", "ছালা"),
+        ("ที่", "ทู่"),
+        ("ကို", "ကာ"),
+        ("កី", "កូ"),
+        ("மி", "மு"),
+        ("עִם", "עַם"),
+    ],
+)
+def test_words_differ_in_their_marks(one: str, other: str) -> None:
+    assert rouge_l(one, other) == 0.0
+    assert rouge_l(one, one) == 1.0
+
+
+def test_a_mark_stays_with_its_letter() -> None:
+    # लड़का / जाता / है and लड़की / जाती / है
+    assert rouge_l("लड़का जाता है", "लड़की जाती है") == pytest.approx(1 / 3)
+    # ที่ / นี่ and ที่ / นั่
+    assert rouge_l("ที่นี่", "ที่นั่") == pytest.approx(1 / 2)
+    # A selector of glyphs makes no other word.
+    assert rouge_l("葛\U000e0100城 1\ufe0f", "葛城 1") == 1.0
+
+
 def test_accents_belong_to_words() -> None:
     assert rouge_l("caf", "café") == 0.0
 
