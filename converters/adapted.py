@@ -242,4 +242,6 @@ def open_checkpoint(location: Location, *, allow_pickle: bool = False) -> Checkp
     `open_pickled`. Raises as `Checkpoint.open`, `open_pickled`, `Lora.open` and `Adapted.over`."""
     folder = location.folder
     model = open_pickled(folder) if allow_pickle and is_pickled(folder) else Checkpoint.open(folder)
-    return model if location.adapter is None else Adapted.over(model, Lora.open(location.adapter))
+    if location.adapter is None:
+        return model
+    return Adapted.over(model, Lora.open(location.adapter, model.config.get("model_type")))

@@ -20,6 +20,9 @@ PART = re.compile(
     r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B)"
     r"(?:\.(?!(?:weight|bias)$)(?P<adapter>[^.]+))?(?:\.(?P<what>weight|bias))?"
 )
+# Families whose layers are Conv1D, in which transformers keeps weights as [in, out].
+INPUTS_FIRST = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+CONV1D = re.compile(r"(.+\.)?h\.\d+\..+")
 WRAPPED = re.compile(r"\.modules_to_save(?:\.(?!(?:weight|bias)$)[^.]+(?=\.))?")
 
 
@@ -60,9 +63,10 @@ class Lora:
     whole: Mapping[str, Stored] = field(repr=False)
 
     @classmethod
-    def open(cls, folder: str | Path) -> "Lora":
-        """Read config and header. InputError and CheckpointError as `LoraConfig.read`, and CheckpointError where the
-        weights are pickled, of another kind of adapter, incomplete or do not fit the config."""
+    def open(cls, folder: str | Path, model_type: str | None) -> "Lora":
+        """Read config and header. model_type: of the model that it is for. InputError and CheckpointError as
+        `LoraConfig.read`, and CheckpointError where the weights are pickled, of another kind of adapter, incomplete or
+        do not fit the config."""
         folder = Path(folder)
         config = LoraConfig.read(folder)
         file = folder / WEIGHTS
@@ -76,7 +80,14 @@ class Lora:
         parts, whole = _sorted(file, read_header(file))
         if not parts and not whole:
             raise CheckpointError(f"{file}: has no tensor; save the LoRA again")
-        return cls(folder, config, {module: _product(file, config, module, of) for module, of in parts.items()}, whole)
+        products = {module: _product(file, config, module, of, model_type) for module, of in parts.items()}
+        return cls(folder, config, products, whole)
+
+
+def keeps_inputs_first(model_type: str | None, module: str) -> bool:
+    """Whether a linear layer's weights are `[in, out]`: those of the layers of INPUTS_FIRST. What stands outside of
+    these layers, such as the head, is an ordinary linear layer there too."""
+    return model_type in INPUTS_FIRST and CONV1D.fullmatch(module) is not None
 
 
 def _sorted(file: Path, tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, dict[str, Stored]], dict[str, Stored]]:
@@ -103,7 +114,9 @@ def _put(file: Path, place: dict[str, Stored], name: str, stored: Stored) -> Non
     place[name] = stored
 
 
-def _product(file: Path, config: LoraConfig, module: str, parts: Mapping[str, Stored]) -> Product:
+def _product(
+    file: Path, config: LoraConfig, module: str, parts: Mapping[str, Stored], model_type: str | None
+) -> Product:
     for one, other in (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B")):
         for here, lacking in ((one, other), (other, one)):
             if here in parts and lacking not in parts:
@@ -125,6 +138,10 @@ def _product(file: Path, config: LoraConfig, module: str, parts: Mapping[str, St
                 f"{file}: '{stored.key}' is {list(shape)}, of rank {shape[axis]}, but {config.file.name} makes it rank "
                 f"{rank}; correct r or rank_pattern"
             )
-    # A head is an ordinary linear layer also where the layers are not.
-    transposed = kinds[0] == "lora_embedding_" or (config.transposed and not module.endswith("lm_head"))
+    if model_type in INPUTS_FIRST:
+        # PEFT leaves the flag as the module that it handled last needs it, which may be the head.
+        turned = keeps_inputs_first(model_type, module)
+    else:
+        turned = config.transposed and not module.endswith("lm_head")
+    transposed = turned or kinds[0] == "lora_embedding_"
     return Product(a, b, config.scale_of(module), transposed, parts.get("lora_B_bias"))

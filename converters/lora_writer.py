@@ -18,11 +18,12 @@ HEAD_MODULE = HEAD.removesuffix(".weight")
 
 @dataclass
 class NewLora:
-    """products: a `[r, in]` and b `[out, r]` by module; those of `embeddings` are looked up, in is the number of rows.
-    whole: tensors by the model's names. inputs_first: whether the model keeps weights as [in, out]. tied: the embedding
-    whose matrix is the head's too."""
+    """base: a folder, or a hub id, with its revision there. products: a `[r, in]` and b `[out, r]` by module; those of
+    `embeddings` are looked up, in is the number of rows. whole: tensors by the model's names. inputs_first: whether the
+    model's layers keep weights as [in, out]. tied: the embedding whose matrix is the head's too."""
 
     base: str
+    revision: str | None = None
     inputs_first: bool = False
     tied: str | None = None
     products: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -62,7 +63,6 @@ class NewLora:
     def _config(self, modules: Collection[str]) -> dict[str, Any]:
         ranks = {module: len(a) for module, (a, _) in self._all.items()}
         rank = max(ranks.values(), default=1)
-        path, _, revision = self.base.partition("@")
         # Scale is one: alpha is the rank, of every module.
         others = {module: own for module, own in ranks.items() if own != rank}
         saved = sorted({name.rpartition(".")[0] for name in self.whole})
@@ -71,8 +71,8 @@ class NewLora:
         return {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": path,
-            "revision": revision or None,
+            "base_model_name_or_path": self.base,
+            "revision": self.revision,
             "r": rank,
             "lora_alpha": rank,
             "rank_pattern": others,

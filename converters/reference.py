@@ -1,6 +1,7 @@
 """A `ref` names a model: a folder, or a hub id with optional `@revision`; either may be followed by `+` and a LoRA that
 is named the same way."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,6 +68,15 @@ def spelled_out(ref: str, folder: Path) -> str:
     return "+".join(part if (found := _local(part, [folder])) is None else str(found.resolve()) for part in parts)
 
 
+def hub_name(part: str, bases: Sequence[Path]) -> tuple[str, str | None]:
+    """A model's id on the hub, and the revision if one is named; a local folder, whose path may have an `@`, as it is
+    written, but for `~`."""
+    if _local(part, bases) is not None:
+        return os.path.expanduser(part), None
+    repo, _, revision = part.partition("@")
+    return repo, revision or None
+
+
 def _local(part: str, bases: Sequence[Path]) -> Path | None:
     if not part.strip():
         return None
@@ -79,9 +89,9 @@ def _folder(part: str, ref: str, bases: Sequence[Path], *, adapter: bool = False
         return found
     from jaxmerge.converters.hub import fetch
 
-    repo, _, revision = part.partition("@")
+    repo, revision = hub_name(part, bases)
     named = f"{part}: no such folder (looked for {_looked(part, bases)})"
-    return fetch(repo, revision or None, adapter=adapter, named=named)
+    return fetch(repo, revision, adapter=adapter, named=named)
 
 
 def _here(part: str, ref: str, bases: Sequence[Path]) -> Path | None:

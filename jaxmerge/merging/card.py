@@ -11,7 +11,7 @@ from typing import Any
 
 import jaxmerge
 from jaxmerge.converters.hub import commit
-from jaxmerge.converters.reference import Location
+from jaxmerge.converters.reference import HUB_ID, Location
 from jaxmerge.documents import Document, write_documents
 from jaxmerge.recipe.plan import Plan
 from jaxmerge.recipe.renaming import parts, references_in, renamed
@@ -57,6 +57,10 @@ class Parent:
 def _pinned(model: str, folder: Path) -> str:
     revision = commit(folder)
     return model if revision is None or Path(model).is_absolute() else f"{model.partition('@')[0]}@{revision}"
+
+
+def _without_revision(model: str) -> str:
+    return model.partition("@")[0] if HUB_ID.fullmatch(model) else model
 
 
 def local_names(references: Iterable[str]) -> dict[str, str]:
@@ -114,7 +118,7 @@ def front_matter(
     matter: dict[str, Any] = {
         "library_name": library,
         "pipeline_tag": "text-generation",
-        "base_model": list(dict.fromkeys(model.partition("@")[0] for model in named)),
+        "base_model": list(dict.fromkeys(_without_revision(model) for model in named)),
         "base_model_relation": relation,
         "tags": [*tags, "jaxmerge"],
     }

@@ -13,9 +13,10 @@ from jaxmerge.converters.adapted import embedding_of, open_checkpoint
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.fit import BUFFERS, HEAD
+from jaxmerge.converters.lora import INPUTS_FIRST, keeps_inputs_first
 from jaxmerge.converters.lora_writer import NewLora
 from jaxmerge.converters.output_folder import output_folder, require_absent
-from jaxmerge.converters.reference import resolve
+from jaxmerge.converters.reference import hub_name, resolve, split
 from jaxmerge.errors import CheckpointError, InputError, unknown
 from jaxmerge.merging.card import CARD, Parent, front_matter, local_names, parents_section
 from jaxmerge.merging.decomposition import decompose
@@ -24,8 +25,6 @@ from jaxmerge.recipe.layers import find_layers, in_model_order, is_embedding
 from jaxmerge.runtime.dtype import DTYPES
 
 DEFAULT_RANK = 128
-# Where transformers keeps the weights of linear layers as [in, out].
-INPUTS_FIRST = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ def extract_lora(
     each; 128, where neither is given. energy: of each as many as hold this share of its squares, in (0, 1].
     embeddings: also those of embeddings. save_modules: modules, by the end of their names, that are stored whole.
     dtype: of the products. The products are held in host memory until all are there.
-    Raises InputError for wrong arguments, CheckpointError for models that do not fit each other, before a weight is
-    read; InputError where no linear layer differs.
+    Raises InputError for wrong arguments and a base that has a LoRA itself, CheckpointError for models that do not fit
+    each other, before a weight is read; InputError where no linear layer differs.
     """
     if rank is not None and rank < 1:
         raise InputError(f"rank is {rank}; it must be at least 1")
@@ -82,6 +81,11 @@ def extract_lora(
         raise unknown("dtype", dtype, DTYPES)
     target = DTYPES[dtype]
     require_absent(Path(out), force=force)
+    if split(base, [Path()])[1] is not None:
+        raise InputError(
+            f"{base}: has a LoRA itself, and neither PEFT nor jaxmerge loads one LoRA on another; write it as a model "
+            "of its own (`jaxmerge merge`, merge_method: passthrough) and name that folder as the base"
+        )
     tuned, origin = (open_checkpoint(resolve(ref, relative_to=[Path()])) for ref in (model, base))
     if tuned.location.resolve() == origin.location.resolve():
         raise InputError(f"{model}: is the base itself; name the model that was tuned from it")
@@ -95,7 +99,7 @@ def extract_lora(
         own, delta = _difference(tuned, origin, name)
         square = _square(delta)
         changed += square
-        turned = is_embedding(name) or lora.inputs_first
+        turned = is_embedding(name) or keeps_inputs_first(origin.config.get("model_type"), module)
         pair = None
         if module in saved:
             lora.whole[name] = own
@@ -166,8 +170,9 @@ def _saved(names: Sequence[str], wanted: Sequence[str]) -> set[str]:
 
 def _new_lora(origin: Checkpoint, base: str) -> NewLora:
     embedding = embedding_of(origin) if _tied(origin) else None
+    path, revision = hub_name(base, [Path()])
     turned = origin.config.get("model_type") in INPUTS_FIRST
-    return NewLora(base, turned, embedding and embedding.removesuffix(".weight"))
+    return NewLora(path, revision, turned, embedding and embedding.removesuffix(".weight"))
 
 
 def _tied(checkpoint: Checkpoint) -> bool:

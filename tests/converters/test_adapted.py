@@ -100,6 +100,28 @@ def test_a_model_that_keeps_inputs_first(make_checkpoint, tmp_path):
     require_close(open_checkpoint(Location(model, lora)).read(f"{GATE}.weight"), merged(own, a.T, b.T, 2.0))
 
 
+@pytest.mark.parametrize("flag", [True, False])
+def test_what_keeps_inputs_first_in_gpt2_is_known_whatever_the_flag_says(tmp_path, flag):
+    """PEFT's flag is that of the module it handled last: false, where that was the head."""
+    rng = np.random.default_rng(3)
+    shapes = {"wte": (48, 16), "h.0.attn.c_attn": (16, 48), "h.0.attn.c_proj": (16, 16)}
+    own = {f"{name}.weight": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    (model := tmp_path / "model").mkdir()
+    (model / "config.json").write_text(json.dumps({"model_type": "gpt2", "tie_word_embeddings": True}))
+    save_file(own, model / "model.safetensors")
+    targets = {
+        "transformer.h.0.attn.c_attn": (48, 16),
+        "transformer.h.0.attn.c_proj": (16, 16),
+        "lm_head": (48, 16),
+    }
+    tensors = {key: value for module, shape in targets.items() for key, value in product(module, shape).items()}
+    adapted = open_checkpoint(Location(model, write_lora(tmp_path / "lora", tensors, fan_in_fan_out=flag)))
+    a, b = (iter(list(tensors.values())[start::2]) for start in (0, 1))
+    for name in ("h.0.attn.c_attn.weight", "h.0.attn.c_proj.weight"):
+        require_close(adapted.read(name), merged(own[name], next(a).T, next(b).T, 2.0))
+    require_close(adapted.read("lm_head.weight"), merged(own["wte.weight"], next(b), next(a), 2.0))
+
+
 def test_what_was_trained_as_a_whole_stands_in_place_of_the_models(make_checkpoint, tmp_path):
     model = make_checkpoint(dtype="bfloat16", attention_bias=True)
     rng = np.random.default_rng(2)

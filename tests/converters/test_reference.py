@@ -7,7 +7,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import RevisionNotFoundError
 
-from jaxmerge.converters.reference import Location, resolve, spelled_out
+from jaxmerge.converters.reference import Location, hub_name, resolve, spelled_out
 from jaxmerge.errors import InputError
 
 
@@ -62,6 +62,13 @@ def test_a_lora_stands_behind_its_model(tmp_path):
     assert resolve("c++/model+lora", relative_to=bases) == Location(tmp_path / "c++/model", tmp_path / "lora")
     assert spelled_out("model+org/lora@v2", tmp_path) == f"{tmp_path}/model+org/lora@v2"
     assert spelled_out("model+./lora", tmp_path) == f"{tmp_path}/model+{tmp_path}/lora"
+
+
+def test_a_hub_name_has_a_revision_and_a_folder_has_none(tmp_path):
+    (tmp_path / "org" / "name@v2").mkdir(parents=True)
+    assert hub_name("org/name@v2", [tmp_path / "org"]) == ("org/name", "v2")
+    assert hub_name("org/name", [tmp_path / "org"]) == ("org/name", None)
+    assert hub_name("org/name@v2", [tmp_path]) == ("org/name@v2", None)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,46 @@ def test_the_command_says_how_near_each_module_comes(world: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
+    ("base", "folder"),
+    [
+        ("{}/me@work/base", "{}/me@work/base"),
+        ("me@work/base", "me@work/base"),
+        ("my/b@2", "my/b@2"),
+        ("~/base", "{}/me@work/base"),
+    ],
+)
+def test_the_written_base_is_the_folder_that_was_named(
+    world: Path, monkeypatch: pytest.MonkeyPatch, base: str, folder: str
+) -> None:
+    """Also where its path has an `@`, which parts a hub id from its revision."""
+    monkeypatch.setenv("HOME", f"{world}/me@work")
+    folder = folder.format(world)
+    Path(folder).parent.mkdir(parents=True)
+    Path("base").rename(folder)
+    extract_lora("tuned", "lora", base=base.format(world), rank=1)
+    config = json.loads(Path("lora/adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == (folder, None)
+    assert "\n- me\n" not in Path("lora/README.md").read_text()
+
+
+def test_gpt2_keeps_inputs_first_in_its_layers_only(world: Path) -> None:
+    rng = np.random.default_rng(4)
+    shapes = {"wte": (37, 16), "h.0.attn.c_attn": (16, 48), "lm_head": (37, 16)}
+    for name in ("two", "one"):
+        Path(name).mkdir()
+        (Path(name) / "config.json").write_text(json.dumps({"model_type": "gpt2", "tie_word_embeddings": False}))
+        tensors = {f"{module}.weight": rng.normal(size=shape).astype(np.float32) for module, shape in shapes.items()}
+        save_file(tensors, Path(name) / "model.safetensors")
+    assert extract_lora("one", "lora", base="two", rank=16, embeddings=True).error < 1e-5
+    stored = load_file("lora/adapter_model.safetensors")
+    assert stored["base_model.model.lm_head.lora_A.weight"].shape == (16, 16)
+    assert stored["base_model.model.h.0.attn.c_attn.lora_B.weight"].shape == (48, 16)
+    adapted = open_checkpoint(Location(Path("two"), Path("lora")))
+    for name, tensor in tensors.items():
+        np.testing.assert_allclose(adapted.read(name), tensor, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"rank": 0}, "rank is 0; it must be at least 1"),
@@ -128,6 +168,7 @@ def test_the_command_says_how_near_each_module_comes(world: Path, capsys: pytest
         ({"dtype": "int8"}, "unknown dtype 'int8'"),
         ({"save_modules": ["nrm"]}, "unknown module 'nrm'; did you mean 'norm'"),
         ({"model": "base"}, "base: is the base itself"),
+        ({"base": "base+org/lora"}, r"base\+org/lora: has a LoRA itself, .* passthrough\) and name that folder"),
         ({"model": "nowhere"}, "nowhere: no such folder"),
         ({"model": "same"}, "same: no linear layer differs from base"),
         ({"out": "tuned"}, "tuned: exists"),
