@@ -1,6 +1,5 @@
 """What the engines of all spaces do alike: objectives, devices, and scores from runners."""
 
-import inspect
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.table import Table
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.reference import Location
 from jaxmerge.converters.writer import parse_size
-from jaxmerge.errors import InputError
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.interface import Block, Objective, Runner
@@ -27,20 +24,19 @@ from jaxmerge.objectives.loading import build as build_objectives
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import Scores, score_all
 from jaxmerge.operators.interface import Operator
-from jaxmerge.operators.registry import operator
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
-from jaxmerge.runtime.dtype import compute_dtype
 from jaxmerge.runtime.memory import here, named
 from jaxmerge.runtime.mesh import MODEL, POP, make_mesh, own_row
 from jaxmerge.runtime.placement import Placement, model_axes
 from jaxmerge.search.algorithms.registry import OPTIMIZERS
-from jaxmerge.search.baselines import Untuned, untuned
+from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engine import Candidate, Measurement
 from jaxmerge.search.engines.home import Home, choose
 from jaxmerge.search.engines.memory import Memory, identities
 from jaxmerge.search.engines.needs import Needs, needs_of
+from jaxmerge.search.engines.requirements import dtype_of, require_blocks, require_divisible
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.search.engines.texts import texts_of
 from jaxmerge.search.result import Result
@@ -76,15 +72,15 @@ class ScoringEngine(ABC):
             config.objectives, Tokenizer.open(models.tokenizer), config.folder, models.config.vocab_size
         )
         if config.search.evaluation.kind != "full":
-            _require_blocks(self._objectives)
+            require_blocks(self._objectives)
         if config.search.warm_start is not None or config.search.algorithm in OPTIMIZERS:
             for objective in self._objectives:
                 objective.reference("search")
-        self._dtype = _dtype(config)
+        self._dtype = dtype_of(config)
         wanted = config.runtime.mesh
         self._mesh = make_mesh() if wanted == "auto" else make_mesh(wanted.pop, wanted.model)
         self._place = Placement.of(models.config, self._mesh)
-        _require_divisible(config, self._mesh)
+        require_divisible(config, self._mesh)
         self._chunk = CHUNK if config.runtime.chunk == "auto" else int(config.runtime.chunk)
         self._compiles = 0
         self._memory = Memory()
@@ -346,42 +342,6 @@ class ScoringEngine(ABC):
             scores = score()
         self._compiles += compilations.count
         return scores
-
-
-def _require_blocks(objectives: Sequence[Objective]) -> None:
-    """Of the user's own kinds, those that a cheap evaluation cannot ask for a few examples are refused."""
-    for objective in objectives:
-        if "block" not in inspect.signature(objective.score).parameters:
-            raise InputError(
-                f"search.evaluation: '{objective.name}' cannot be scored on a few examples at a time; give its "
-                "score(runner, split, draw) the parameter block=None, or use kind full"
-            )
-
-
-def _require_divisible(config: EvolveConfig, mesh: Mesh) -> None:
-    """What needs a whole tensor or row would give other bits where that is divided than in the export."""
-    if mesh.shape[MODEL] == 1:
-        return
-    names = [merge.operator for merge in untuned(config) if merge.operator is not None]
-    for name in [*names, *([config.space.operator] if config.space.kind != "dataflow" else [])]:
-        if operator(name).scope != "element":
-            raise InputError(
-                f"runtime.mesh: model: {mesh.shape[MODEL]} divides the tensors, and {name} merges whole ones; "
-                "use model: 1"
-            )
-
-
-def _dtype(config: EvolveConfig) -> np.dtype:
-    """`runtime.dtype`. Only float32 may be narrowed in the export: other changes would round twice, or pretend to more
-    than was scored."""
-    dtype = compute_dtype(config.runtime.dtype)
-    out = np.dtype(jnp.dtype(config.output.dtype or dtype))
-    if dtype not in (out, np.dtype(np.float32)):
-        raise InputError(
-            f"output.dtype: {out.name} cannot hold what is scored in runtime.dtype, {dtype.name}; "
-            f"remove it or set runtime.dtype: {out.name}"
-        )
-    return dtype
 
 
 def _result(scores: Scores, index: int, seconds: float) -> Result:
