@@ -1,5 +1,6 @@
 """Where the references of a recipe lead."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jaxmerge.converters.reference import Location, present, resolve
@@ -20,9 +21,15 @@ def located_here(reference: str, recipe: Recipe, document: Document) -> Location
     return present(spelt, relative_to=bases)
 
 
+def moved(reference: str, beside: Mapping[str, str], home: Path) -> str | None:
+    """How the reference is to be spelt from a recipe's folder `home`, where the recipe was moved, and the model with
+    it; else None. beside: as the recipe notes it."""
+    there = beside.get(reference)
+    return there if there is not None and not is_here(reference, Path()) and is_here(there, home) else None
+
+
 def _spelt(reference: str, recipe: Recipe, document: Document) -> tuple[str, tuple[Path, ...]]:
     """The reference, and the folders where it is tried."""
-    home, beside = document.file.parent, recipe.jaxmerge.beside.get(reference)
-    if beside is not None and not is_here(reference, Path()) and is_here(beside, home):
-        return beside, (home,)  # the recipe was moved, and the model with it
-    return reference, (Path(), home)
+    home = document.file.parent
+    there = moved(reference, recipe.jaxmerge.beside, home)
+    return (reference, (Path(), home)) if there is None else (there, (home,))

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxmerge.converters.reference import spelled_out
 from jaxmerge.documents import Document, write_documents
+from jaxmerge.recipe.location import moved
 from jaxmerge.recipe.renaming import parts, references_in, renamed
 from jaxmerge.search.config import MERGED, EvolveConfig
 from jaxmerge.search.folder import RunFolder
@@ -41,8 +43,8 @@ def best_recipe(recipe: Sequence[dict[str, Any]], home: Path, config: EvolveConf
 
 def _of_stage(best: Path, stage: str) -> list[dict[str, Any]]:
     """A stage's best.yaml, whose last document gets the stage's name. The merge of a joint search has one name in all
-    of them; no stage's own has a dot."""
-    *parts, last = (document.data for document in Document.read_all(best))
+    of them; no stage's own has a dot. What was moved together with the stage is named where it is now."""
+    *parts, last = (_at(document.data, best.parent) for document in Document.read_all(best))
     merged = f"{stage}.{MERGED}"
 
     def own(reference: str) -> str:
@@ -50,6 +52,18 @@ def _of_stage(best: Path, stage: str) -> list[dict[str, Any]]:
 
     found = [renamed(part, own) | {"name": own(part["name"])} for part in parts]
     return [*found, {"name": stage} | renamed(last, own)]
+
+
+def _at(document: dict[str, Any], home: Path) -> dict[str, Any]:
+    """The document with references that hold, read from a recipe in `home`."""
+    beside = document.get("jaxmerge", {}).get("beside", {})
+
+    def here(reference: str) -> str:
+        there = moved(reference, beside, home)
+        return reference if there is None else spelled_out(there, home)
+
+    found: dict[str, Any] = renamed(document, here)
+    return found
 
 
 def _located(document: dict[str, Any], home: Path) -> dict[str, Any]:

@@ -178,14 +178,15 @@ def same(ours: dict[str, np.ndarray], folder: Path) -> bool:
     return ours.keys() == again.keys() and all(again[name].tobytes() == ours[name].tobytes() for name in ours)
 
 
+def passing(*models: str, **more: Any) -> dict[str, Any]:
+    return {"merge_method": "passthrough", "slices": [{"sources": [{"model": model} for model in models]}]} | more
+
+
 def test_what_stages_have_in_common_stands_once_in_the_recipe(tmp_path: Path) -> None:
     def stage(name: str, *documents: dict[str, Any]) -> str:
         (tmp_path / name).mkdir()
         (tmp_path / name / "best.yaml").write_text(write_documents(documents))
         return str(tmp_path / name / "model")
-
-    def passing(*models: str, **more: Any) -> dict[str, Any]:
-        return {"merge_method": "passthrough", "slices": [{"sources": [{"model": model} for model in models]}]} | more
 
     models = {"first": stage("first", passing("org/a")), "lost": str(tmp_path / "lost" / "model")}
     models["second"] = stage("second", passing("org/a", name="first"), passing("merged", "first"))
@@ -202,6 +203,25 @@ def test_what_stages_have_in_common_stands_once_in_the_recipe(tmp_path: Path) ->
         "third": ("third.merged",),
         "merged": ("second", "org/c"),
         None: ("merged", "third", "first", models["lost"]),
+    }
+
+
+def test_models_that_were_moved_with_a_stage_are_named_where_they_are(tmp_path: Path) -> None:
+    for folder in ("run/stages/first", "models/a", "models/lora"):
+        (tmp_path / folder).mkdir(parents=True)
+    old = ["/before/models/a", "/before/models/a+/before/models/lora", "/before/models/lost"]
+    own = {"seed": 1, "beside": {reference: reference.replace("/before", "../../..") for reference in old}}
+    stage = tmp_path / "run" / "stages" / "first"
+    (stage / "best.yaml").write_text(write_documents([passing(*old, "org/b", jaxmerge=own)]))
+    config = EvolveConfig.model_construct(models={"first": str(stage / "model")}, earlier=["first"])
+    file = tmp_path / "run" / "best.yaml"
+    file.write_text(best_recipe([passing("first")], tmp_path / "run", config))
+    first, _ = (document.data for document in Document.read_all(file))
+    a, lora = str(tmp_path / "models" / "a"), str(tmp_path / "models" / "lora")
+    assert references_in(first) == (a, f"{a}+{lora}", "/before/models/lost", "org/b")
+    assert first["jaxmerge"] == {
+        "seed": 1,
+        "beside": {a: "../models/a", f"{a}+{lora}": "../models/a+../models/lora"},
     }
 
 
