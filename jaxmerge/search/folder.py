@@ -4,15 +4,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxmerge.converters.output_folder import full_disk_named
 from jaxmerge.documents import Document
-from jaxmerge.errors import InputError, JaxmergeError
+from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.search.config import RANDOM_SEARCH, start_of, warm_start_of
+
+# The traceback of a defect, which the command line writes.
+CRASH = "crash.log"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; name a folder as output")
         # What a process killed before it wrote the config leaves behind is still a free folder.
-        ours = {"state", "log", "config.yaml.tmp", "crash.log", "stages", *(["history.jsonl"] if self.staged else [])}
+        ours = {"state", "log", "config.yaml.tmp", CRASH, "stages", *(["history.jsonl"] if self.staged else [])}
         if self.path.is_dir() and not self.config.exists() and {p.name for p in self.path.iterdir()} - ours:
             raise InputError(f"{self.path}: exists and is not a run's folder; name another output")
         try:
@@ -113,13 +116,22 @@ class RunFolder:
 
     @contextmanager
     def removed_if_refused(self) -> Iterator[None]:
-        """Leave nothing of a new run that ends before its first score, as where a weight is NaN. The lock is held."""
+        """Leave nothing of a new run that is refused before its first score, as where a weight is NaN, but for the
+        traceback of a defect before that. The lock is held.
+
+        What a defect or a signal ends stays, in this process or another, which is about to write its traceback."""
         new = not self.config.is_file()
         try:
             yield
-        except JaxmergeError:
+        except (InputError, CheckpointError):
             if new and not self.measurements.exists() and not self.history.exists():
-                shutil.rmtree(self.path, ignore_errors=True)
+                for entry in list(self.path.iterdir()):
+                    if entry.is_dir():
+                        shutil.rmtree(entry, ignore_errors=True)
+                    elif entry.name != CRASH:
+                        entry.unlink(missing_ok=True)
+                with suppress(OSError):  # not empty
+                    self.path.rmdir()
             raise
 
     def require_run(self) -> None:

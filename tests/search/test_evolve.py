@@ -15,7 +15,7 @@ import pytest
 from fake_engine import FakeEngine, write_config
 
 from jaxmerge.documents import Document
-from jaxmerge.errors import InputError, Interrupted
+from jaxmerge.errors import CheckpointError, InputError, Interrupted, JaxmergeError
 from jaxmerge.search.dry_run import plan
 from jaxmerge.search.evolve import evolve
 from jaxmerge.search.lock import locked
@@ -260,6 +260,31 @@ def test_wrong_input_writes_nothing(config: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError):
             evolve(config, tmp_path / "run", overrides=[override], build=FakeEngine)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [
+        (CheckpointError("a weight is NaN"), {"crash.log"}),
+        (JaxmergeError("process 1 on a: KeyError: 'x'"), {"crash.log", "config.yaml", "log", "state"}),
+    ],
+)
+def test_a_traceback_outlives_a_refusal(config: Path, tmp_path: Path, error: JaxmergeError, left: set[str]) -> None:
+    class Refused(FakeEngine):
+        def load(self) -> None:
+            raise error
+
+    out, few = tmp_path / "run", ["search.generations=1"]
+    if isinstance(error, CheckpointError):
+        with pytest.raises(CheckpointError):
+            evolve(config, out, overrides=few, build=Refused)
+        assert not out.exists()
+    out.mkdir()
+    (out / "crash.log").write_text("Traceback")
+    with pytest.raises(type(error)):
+        evolve(config, out, overrides=few, build=Refused)
+    assert {path.name for path in out.iterdir()} == left
+    assert evolve(config, out, overrides=few, build=FakeEngine).summary["candidates"]
 
 
 def test_one_process_at_a_time(config: Path, tmp_path: Path) -> None:
