@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
@@ -30,6 +30,9 @@ from jaxmerge.search.engine import Candidate, Engine, Measurement
 from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.resolved import first_difference, plain
 from jaxmerge.search.result import Result
+
+if TYPE_CHECKING:
+    from jaxmerge.search.engines.parameter import ParameterEngine
 
 # Of the run's folder what nobody reads during the search.
 LEFT_OUT = ("log", "report.html", "lock")
@@ -128,8 +131,11 @@ class SharedEngine:
         # A stage's model is one that the next stage loads, in every process.
         if self._peers.leads or self._folder.whole is not None:
             self._engine.export(candidate, folder)
-        else:
-            folder.mkdir(parents=True)
+            return
+        if self._engine.chosen["bank"] == "sharded":
+            # Each holds a share of every source, so that all merge what one writes. No other engine splits its bank.
+            jax.block_until_ready(cast("ParameterEngine", self._engine).parameters(candidate))
+        folder.mkdir(parents=True)
 
 
 def _copied(out: Path, peers: Peers) -> Path:

@@ -9,14 +9,20 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine, write_config
 from tiny_world import WORDS, write_world
 
 from jaxmerge.launch.local import _free_port
+from jaxmerge.runtime.peers import Peers
+from jaxmerge.search import resolved
 from jaxmerge.search.evolve import evolve
+from jaxmerge.search.folder import RunFolder
+from jaxmerge.search.shared import SharedEngine
 
 GENERATIONS = 60
 SEARCH = {"population": 6, "generations": GENERATIONS, "seed": 1, "baselines": []}
@@ -50,12 +56,14 @@ def require_equal(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> 
     assert [line["score"] for line in found] == pytest.approx([line["score"] for line in wanted], abs=1e-5)
 
 
-def launched(world: Path, out: Path, processes: int, mesh: str = "auto", **more: Any) -> subprocess.Popen[str]:
+def launched(
+    world: Path, out: Path, processes: int, mesh: str = "auto", bank: str = "auto", **more: Any
+) -> subprocess.Popen[str]:
     target = world.parent / f"{out.name}.target.yaml"
     keys = {"kind": "local", "processes": processes, "devices": 2, "env": {"JAXMERGE_SILENCE_SECONDS": 10}} | more
     target.write_text(json.dumps(keys))
     words = [sys.executable, "-P", "-m", "jaxmerge", "launch", str(target), "--", "evolve", str(world), str(out)]
-    words += ["--set", f"runtime.mesh={mesh}"]
+    words += ["--set", f"runtime.mesh={mesh}", "--set", f"runtime.bank={bank}"]
     log = (world.parent / f"{out.name}.log").open("w")
     return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, text=True)
 
@@ -90,8 +98,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 @needs_proc
 def test_a_killed_process_costs_a_restart_and_nothing_else(world: Path, alone: list[dict[str, Any]]) -> None:
+    """The bank is split over both, so that the model at the end is merged by both."""
     out = world.parent / "killed"
-    launch = launched(world, out, 2, retries=1)
+    launch = launched(world, out, 2, bank="sharded", retries=1)
     wait_for_lines(launch, out, 60)
     os.kill(worker(launch, 1), signal.SIGKILL)
     assert launch.wait(300) == 0, log_of(world, out)
@@ -125,6 +134,34 @@ def test_a_signal_to_one_of_four_stops_all_and_one_goes_on(world: Path, alone: l
     assert 30 <= count < 6 * GENERATIONS and count % 6 == 0 and lines.endswith(b"\n")
     evolve(world, out)
     require_equal(history(out), alone)
+
+
+class Engine(FakeEngine):
+    """Tells which of its calls make a model."""
+
+    made: tuple[str, ...] = ()
+
+    def parameters(self, genome: np.ndarray) -> dict[str, np.ndarray]:
+        self.made += ("merged",)
+        return {}
+
+    def export(self, candidate: Any, folder: Path) -> None:
+        self.made += ("exported",)
+        folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("number", "bank", "made"),
+    [(0, "device", "exported"), (1, "device", None), (0, "sharded", "exported"), (1, "sharded", "merged")],
+)
+def test_a_model_is_written_by_one_and_merged_by_all_that_hold_a_share(
+    tmp_path: Path, number: int, bank: str, made: str | None
+) -> None:
+    engine = Engine(resolved.read_config(write_config(tmp_path)))
+    engine.chosen = {**engine.chosen, "bank": bank}
+    peers = cast(Peers, SimpleNamespace(leads=number == 0))
+    SharedEngine(cast(Any, engine), peers, RunFolder(tmp_path)).export(np.zeros(4), tmp_path / "model")
+    assert engine.made == (() if made is None else (made,)) and (tmp_path / "model").is_dir()
 
 
 def test_processes_that_differ_are_refused(world: Path) -> None:
