@@ -263,7 +263,7 @@ def test_a_bad_target_is_refused_by_its_key(tmp_path: Path, kind: str, more: str
     [
         ("name: x\n", "target.yaml: the key 'kind' is missing; there are: local, tpu"),
         ("kind: slrum\n", "target.yaml:1: unknown kind 'slrum'; did you mean 'slurm'"),
-        ("kind: tpu\nname: a\n", "target.yaml: the key 'zone' is missing"),
+        ("kind: tpu\nname: a\n", "target.yaml: the keys 'zone', 'accelerator' and 'version' are missing"),
         ("- a\n", "target.yaml: the key 'kind' is missing"),
     ],
 )

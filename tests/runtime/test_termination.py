@@ -22,7 +22,7 @@ def test_a_signal_is_an_interruption_and_handlers_come_back(number: signal.Signa
 def test_a_signal_that_meets_a_destructor_is_not_lost() -> None:
     class Dying:
         def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             for _ in range(1000):  # the handler runs between two steps of Python
                 pass
 
@@ -38,7 +38,7 @@ def test_a_handler_of_the_programs_own_stays() -> None:
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
         with termination_interrupts() as check:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             check()
     finally:
         signal.signal(signal.SIGTERM, before)
