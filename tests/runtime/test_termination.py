@@ -2,10 +2,20 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from jaxmerge.runtime.termination import termination_interrupts
+from jaxmerge.runtime.termination import PLAIN, termination_interrupts
+
+
+@pytest.fixture(autouse=True)
+def plain() -> Iterator[None]:
+    """As in a fresh process, whatever an earlier test has left behind."""
+    before = {number: signal.signal(number, handler) for number, handler in PLAIN.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
