@@ -18,10 +18,11 @@ class PreparedObjective(ABC):
     """An objective over JSONL data. Making one reads, checks and tokenises every split, so that a mistake in
     the test data shows before a search and not after it.
 
-    discrete: the score is a share of examples.
+    discrete: the score is a share of examples. is_smooth: the score is what `reference` gives.
     """
 
     discrete: ClassVar[bool]
+    is_smooth: ClassVar[bool] = False
 
     def __init__(self, config: ObjectiveConfig, tokenizer: Tokenizer, folder: Path) -> None:
         """folder: the config's, to which data paths are relative."""
@@ -79,4 +80,4 @@ class PreparedObjective(ABC):
         if not selection.split.references:
             raise InputError(f"{self.name}: has no reference answers that a gradient could follow; give it an answer")
         counts = selection.counts
-        return Reference(selection.references, (1 / (counts * len(counts))).astype(np.float32))
+        return Reference(selection.references, (1 / (counts * len(counts))).astype(np.float32), self.is_smooth)

@@ -92,10 +92,12 @@ class Scored:
 @dataclass(frozen=True)
 class Reference:
     """What is smooth in an objective: `sum(shares * log-likelihoods)` over the sequences of a batch is the mean over
-    examples of the mean log-probability of the reference answer's tokens. shares: float32 `[N]`."""
+    examples of the mean log-probability of the reference answer's tokens. shares: float32 `[N]`. is_score: whether this
+    is the objective's score itself."""
 
     batch: Batch
     shares: np.ndarray
+    is_score: bool = False
 
 
 class Objective(Protocol):

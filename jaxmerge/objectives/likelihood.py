@@ -13,6 +13,7 @@ class Likelihood(PreparedObjective):
     is minus the mean over examples of the mean negative log-likelihood."""
 
     discrete = False
+    is_smooth = True
 
     def prepare(self, preparer: Preparer, examples: list[Example]) -> Split:
         if self.config.text is not None:

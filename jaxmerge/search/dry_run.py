@@ -8,9 +8,9 @@ from jaxmerge.search import resolved
 from jaxmerge.search.algorithms.registry import Algorithm, choose, several
 from jaxmerge.search.baselines import has_random_search, parents
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
-from jaxmerge.search.engine import Build
+from jaxmerge.search.costs import GRADIENT
+from jaxmerge.search.engine import Build, Engine
 from jaxmerge.search.evolve import algorithm_of, limit_of, require_usable
-from jaxmerge.search.gradient_start import FORWARDS
 from jaxmerge.search.run import engine_of
 from jaxmerge.search.stages import legs
 
@@ -49,7 +49,7 @@ def _plan(
     total = limit.total(made.population)
     hours = wanted.search.budget.hours
     counted = f"{total} generations, {total * made.population} candidates" if total else "any number of candidates"
-    cost = None if total is None or hours or before is None else before + _cost(wanted, made, total)
+    cost = None if total is None or hours or before is None else before + _cost(wanted, engine, made, total)
     merges = [merge.name for merge in (*parents(wanted), *engine.baselines)]
     if has_random_search(wanted):
         # It has whole generations, as `_Evolution` runs them.
@@ -65,8 +65,10 @@ def _plan(
     }, cost
 
 
-def _cost(wanted: EvolveConfig, made: Algorithm, generations: int) -> int:
-    """Of a search with its gradient steps, in candidates; see `gradient_start.forwards`."""
-    each = 1 + FORWARDS if several(made) == "gradient" else 1
+def _cost(wanted: EvolveConfig, engine: Engine, made: Algorithm, generations: int) -> int:
+    """Of a search with its gradient steps, in candidates, as `gradient_start.forwards` has it."""
+    each = 1
+    if several(made) == "gradient":
+        each = GRADIENT if engine.gradient_scores else 1 + GRADIENT
     steps = wanted.search.warm_start.steps if wanted.search.warm_start else 0
-    return generations * made.population * each + FORWARDS * steps
+    return generations * made.population * each + GRADIENT * steps

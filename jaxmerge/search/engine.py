@@ -149,6 +149,12 @@ class Engine(Protocol):
         Raises InputError where an objective has no reference answers."""
         ...
 
+    @property
+    def gradient_scores(self) -> bool:
+        """Whether the score that comes with a gradient is the one that `evaluate` gives, but for the rounding of
+        sums."""
+        ...
+
     def relaxed(self, start: np.ndarray) -> np.ndarray:
         """The genome from which gradient steps set out, where a search would start at `start`."""
         ...

@@ -4,6 +4,7 @@ Every step can be interrupted at any moment; the same call goes on where it stoo
 """
 
 import logging
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -280,7 +281,8 @@ class _Evolution:
             return []
         searches = (*self.config.earlier, self.config.stage)
         candidates = sum(forwards(history, stage) for stage in searches)
-        generations = -(-candidates // self.algorithm.population)
+        # Shares of a cost add up to it only almost.
+        generations = math.ceil(round(candidates, 6) / self.algorithm.population)
         control = RandomSearch(self.algorithm.population, self.engine.dimension)
         start = np.full(self.engine.dimension, 0.5, np.float32)
         stage = Stage(RANDOM_SEARCH, control, start, self.config.search.seed, Limit(generations=generations))

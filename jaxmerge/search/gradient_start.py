@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmerge.search.algorithms.descent import build
 from jaxmerge.search.config import EvolveConfig, warm_start_of
+from jaxmerge.search.costs import GRADIENT
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.history import History
 from jaxmerge.search.loop import Limit, Score, Stage, search
@@ -16,9 +17,6 @@ from jaxmerge.search.progress import Report
 from jaxmerge.search.ranking import best_first
 from jaxmerge.search.result import Result
 from jaxmerge.search.snapshot import Snapshots
-
-# Forward and backward pass, with the layers merged again, against one forward pass.
-FORWARDS = 3
 
 
 def descend(
@@ -46,22 +44,24 @@ def descend(
     return engine.tightened(steps[best].genomes[0]), whence
 
 
-def forwards(history: History, search: str) -> int:
-    """What a search has cost so far, in candidates: a gradient costs as much as some."""
-    steps = history.candidates(warm_start_of(search))
-    followed = sum(result.gradient is not None for step in history.stage(search) for result in step.results)
-    return history.candidates(search) + FORWARDS * (steps + followed)
+def forwards(history: History, search: str) -> float:
+    """What a search has cost so far with the steps before it, see `costs`."""
+    return history.forwards(warm_start_of(search)) + history.forwards(search)
 
 
 def followed(score: Score, engine: Engine) -> Score:
-    """Scores with gradients, for an algorithm that is told of them."""
+    """Scores with gradients, for an algorithm that is told of them. Where a gradient comes with the score, nothing is
+    scored besides."""
+
+    def descents(genomes: np.ndarray, generation: int) -> list[Result]:
+        return engine.gradients(genomes, generation if engine.sampled else None)
 
     def both(genomes: np.ndarray, generation: int) -> list[Result]:
-        scored = score(genomes, generation)
-        descents = engine.gradients(genomes, generation if engine.sampled else None)
         return [
-            replace(result, gradient=descent.gradient, seconds=result.seconds + descent.seconds)
-            for result, descent in zip(scored, descents, strict=True)
+            replace(
+                result, gradient=descent.gradient, seconds=result.seconds + descent.seconds, forwards=1 + GRADIENT
+            )
+            for result, descent in zip(score(genomes, generation), descents(genomes, generation), strict=True)
         ]
 
-    return both
+    return descents if engine.gradient_scores else both

@@ -121,6 +121,11 @@ class History:
         """How many candidates a stage has."""
         return sum(len(generation.results) for generation in self.stage(stage))
 
+    def forwards(self, stage: str) -> float:
+        """What a stage has cost so far, see `costs`."""
+        results = [result for generation in self.stage(stage) for result in generation.results]
+        return sum(1 if result.forwards is None else result.forwards for result in results)
+
     def digest_of(self, *stages: str) -> str:
         """Hash of the bytes of some stages' complete generations."""
         parts = [self._hashes[stage].hexdigest() for stage in stages if stage in self._hashes]
@@ -163,7 +168,7 @@ def _line(generation: Generation, index: int) -> str:
         "seconds": round(result.seconds, 6),
         "error": result.error,
     }
-    record |= {key: value for key in ("left", "estimate") if (value := getattr(result, key)) is not None}
+    record |= {key: value for key in ("left", "estimate", "forwards") if (value := getattr(result, key)) is not None}
     if result.seen is not None:
         record["seen"] = {name: _shortest(values) for name, values in result.seen.items()}
     if result.gradient is not None:
@@ -187,6 +192,7 @@ def _result(record: dict[str, Any]) -> Result:
         seen=_seen(record.get("seen")),
         left=record.get("left"),
         estimate=record.get("estimate"),
+        forwards=record.get("forwards"),
         gradient=np.array(record["gradient"], np.float32) if "gradient" in record else None,
     )
 

@@ -19,6 +19,7 @@ class Result:
     left: after how many blocks the candidate left its race; None: it stayed.
     estimate: what the score on all examples is predicted to be; it decides instead of the score.
     gradient: float32 `[d]`, by which genes the log-likelihood of the reference answers rises, where it was asked for.
+    forwards: what it cost, see `costs`, where that is not one; the history records it.
     """
 
     score: float | None
@@ -31,6 +32,7 @@ class Result:
     seen: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
     left: int | None = None
     estimate: float | None = None
+    forwards: float | None = None
 
     @property
     def complete(self) -> bool:

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_world import write_world
+from tiny_world import OBJECTIVES, write_world
 
 from jaxmerge.errors import InputError, Interrupted
 from jaxmerge.search.algorithms.descent import build
 from jaxmerge.search.engines.dataflow import DataflowEngine
 from jaxmerge.search.engines.parameter import ParameterEngine
 from jaxmerge.search.evolve import evolve
+from jaxmerge.search.gradient_start import followed
 from jaxmerge.search.progress import Progress
 from jaxmerge.search.resolved import read_config
+from jaxmerge.search.result import Result
 
 
 def engine_of(path: Path) -> ParameterEngine:
@@ -79,6 +81,9 @@ def test_adam_searches_and_goes_on_after_an_interruption(tmp_path: Path) -> None
     whole = evolve(config, tmp_path / "whole")
     scores = [generation.results[0].score for generation in whole.history.stage("parameter")]
     assert scores[-1] > scores[0]  # type: ignore[operator]
+    # The gradient's own forward pass gave them.
+    assert {line["forwards"] for line in lines(tmp_path / "whole") if line["stage"] == "parameter"} == {3}
+    assert whole.history.forwards("parameter") == 3 * 6
 
     def interrupt(event: Progress) -> None:
         if event.stage == "parameter" and event.done == 3:
@@ -88,6 +93,24 @@ def test_adam_searches_and_goes_on_after_an_interruption(tmp_path: Path) -> None
         evolve(config, tmp_path / "cut", progress=interrupt)
     evolve(config, tmp_path / "cut")
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+
+
+def test_a_score_that_no_gradient_gives_is_scored_besides(tmp_path: Path) -> None:
+    search = {"algorithm": "adam", "population": "auto"}
+    both = ParameterEngine(read_config(write_world(tmp_path / "both", objectives=OBJECTIVES, search=search)))
+    path = DataflowEngine(read_config(write_world(tmp_path / "path", space={"kind": "dataflow"}, search=search)))
+    assert not both.gradient_scores and not path.gradient_scores
+
+    class Followed:
+        gradient_scores, sampled = False, False
+
+        def gradients(self, genomes: np.ndarray, draw: int | None) -> list[Result]:
+            return [Result(-1.0, 0.0, {}, 2.0, gradient=np.ones(2, np.float32), forwards=3)]
+
+    score = followed(lambda genomes, _: [Result(0.5, -1.0, {"say": 0.5}, 1.0)], Followed())  # type: ignore[arg-type]
+    [result] = score(np.zeros((1, 2), np.float32), 0)
+    assert (result.score, result.tie, result.seconds, result.forwards) == (0.5, -1.0, 3.0, 4)
+    np.testing.assert_array_equal(result.gradient, 1)
 
 
 def test_a_warm_start_is_recorded_and_starts_the_search(tmp_path: Path) -> None:

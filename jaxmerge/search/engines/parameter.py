@@ -32,6 +32,8 @@ class ParameterEngine(ScoringEngine):
     Building one resolves and checks models, tokenizer, data and space, and reads no weights.
     """
 
+    _smooth = True
+
     def __init__(self, config: EvolveConfig) -> None:
         super().__init__(config, open_models(config))
         self._part = MergePart(config, self._models)

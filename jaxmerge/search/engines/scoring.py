@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from jaxmerge.runtime.placement import Placement, model_axes
 from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, EvolveConfig
+from jaxmerge.search.costs import GRADIENT
 from jaxmerge.search.engine import Candidate, Measurement
 from jaxmerge.search.engines.home import Home, choose
 from jaxmerge.search.engines.memory import Memory, identities
@@ -87,6 +88,9 @@ class ScoringEngine(ABC):
         self._programs: Programs | None = None
 
     # What the space decides.
+
+    # Whether what gradients follow is the candidate itself, and nothing that only becomes one.
+    _smooth: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -271,6 +275,10 @@ class ScoringEngine(ABC):
         relaxed = self._relaxed()
         return [self._gradient(relaxed, genome, draw) for genome in genomes]
 
+    @property
+    def gradient_scores(self) -> bool:
+        return self._smooth and all(objective.reference("search").is_score for objective in self._objectives)
+
     def relaxed(self, start: np.ndarray) -> np.ndarray:
         return start
 
@@ -294,7 +302,16 @@ class ScoringEngine(ABC):
             gradient += self.weights[objective.name] * relaxed.pulled(by_value)
         means = [self.weights[name] * (np.nan if score is None else score) for name, score in scores.items()]
         seconds = time.perf_counter() - started
-        return Result(_number(sum(means)), 0.0, dict(scores), seconds, gradient=gradient.astype(np.float32))
+        bad = [f"{name}: the score is NaN or infinite" for name, score in scores.items() if score is None]
+        return Result(
+            _number(sum(means)),
+            0.0,
+            dict(scores),
+            seconds,
+            bad[0] if bad else None,
+            gradient=gradient.astype(np.float32),
+            forwards=GRADIENT,
+        )
 
     def measure(self, candidate: Candidate, split: str) -> Measurement:
         started = time.perf_counter()
