@@ -31,7 +31,8 @@ def evolve(
     """Search for the best merge of some models, export it, and give back the run.
 
     config: an evolve config, as a YAML file or as plain Python (paths are then relative to the working directory).
-    out: the run's folder; an unfinished run there is resumed, and ends with the same history and the same best recipe.
+    out: the run's folder, a path or a URL (gs://bucket/run); an unfinished run there is resumed, and ends with the same
+    history and the same best recipe.
     overrides: `search.generations=5` each. progress: called with a `Progress` after each generation.
     Raises InputError and CheckpointError for wrong input before any weight is read, Interrupted on SIGINT and SIGTERM.
     """

@@ -10,7 +10,9 @@ from jaxmerge.errors import InputError
 
 def command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The evolve config.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The run's folder; an unfinished run in it is resumed.")],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="The run's folder, or gs://BUCKET/RUN; an unfinished run is resumed.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key: search.generations=5. May be repeated."),

@@ -8,7 +8,7 @@ import typer
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it appears when it is complete.")],
     candidate: Annotated[
         str | None,
@@ -19,6 +19,7 @@ def command(
 ) -> None:
     """Export a candidate of a run as a Hugging Face folder."""
     from jaxmerge.errors import InputError
+    from jaxmerge.search.remote import working_copy
     from jaxmerge.search.run import Run
 
     place: tuple[int, int] | tuple[str, int, int] | None = None
@@ -28,4 +29,5 @@ def command(
             raise InputError(f"--candidate {candidate}: write generation:index, such as 12:3, or random_search:12:3")
         stage, generation, index = match[1], int(match[2]), int(match[3])
         place = (generation, index) if stage is None else (stage, generation, index)
-    typer.echo(Run(run).export(out, place))
+    with working_copy(run, reading=True) as copy:
+        typer.echo(Run(copy.folder).export(out, place))

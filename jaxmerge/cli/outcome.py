@@ -17,4 +17,4 @@ def show(run: "Run") -> None:
 
     Console().print(result_table(run.summary, plain(run.config)))
     for what, name in (("model", "model"), ("recipe", "best.yaml"), ("report", "report.html")):
-        typer.echo(f"{what:7} {run.folder / name}")
+        typer.echo(f"{what:7} {run.home or run.folder}/{name}")

@@ -17,6 +17,7 @@ import numpy as np
 from jaxmerge.errors import InputError, Interrupted
 from jaxmerge.merging.card import CARD, RECIPE
 from jaxmerge.runtime.log_file import logged_to
+from jaxmerge.runtime.object_store import is_remote
 from jaxmerge.runtime.termination import termination_interrupts
 from jaxmerge.search import resolved
 from jaxmerge.search.algorithms.registry import Algorithm, RandomSearch, algorithm, choose, several
@@ -61,12 +62,13 @@ def evolve(
 ) -> Run:
     """Search for the best merge, export it, and give back the run. An unfinished run in `out` is resumed.
 
-    config: a YAML file, or its content as plain Python. overrides: `search.generations=5` each.
+    config: a YAML file, or its content as plain Python. out: a path, or the URL of a folder in an object store.
+    overrides: `search.generations=5` each.
     progress: called after each generation and each other measurement.
     Raises InputError for wrong input before any weight is read, CheckpointError for models that do not fit, Interrupted
     on SIGINT and SIGTERM.
     """
-    with taking_part(Path(out)) as part:
+    with taking_part(out) as part:
         wanted = resolved.read_config(config, overrides)
         stages = legs(wanted, part.folder)
         first = _ready(stages[0], part, build)
@@ -83,6 +85,7 @@ def evolve(
 
                 def report(event: Progress) -> None:
                     check()
+                    part.keep()
                     if progress:
                         progress(event)
 
@@ -92,7 +95,7 @@ def evolve(
                     _run(leg.folder, ready, part, report, publish, settled=later)
         except KeyboardInterrupt:
             raise Interrupted(f"{part.out}: interrupted; the same command goes on") from None
-    return Run(part.folder, build)
+    return Run(part.folder, build, str(out) if is_remote(out) else None)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,13 @@ def engine_of(config: EvolveConfig) -> Engine:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, finished or not. Raises InputError where the folder is no run's."""
+    """A run's folder, finished or not. home: where the folder is a copy of that, its URL.
+
+    Raises InputError where the folder is no run's."""
 
     folder: Path
     build: Build = engine_of
+    home: str | None = None
 
     def __post_init__(self) -> None:
         RunFolder(self.folder).require_run()

@@ -5,12 +5,10 @@ the start, and then every score as process 0 has it. Only process 0 writes to th
 copy of it in a temporary folder, so that they need no common disk, and nothing else in the search knows of them.
 """
 
-import atexit
 import io
 import tarfile
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,11 +21,13 @@ from jaxmerge import __version__
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.interface import Block
 from jaxmerge.runtime.distributed import join
+from jaxmerge.runtime.object_store import ObjectStore, is_remote
 from jaxmerge.runtime.peers import Peers
 from jaxmerge.runtime.watch import request_stop
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate, Engine, Measurement
 from jaxmerge.search.folder import RunFolder
+from jaxmerge.search.remote import scratch, working_copy
 from jaxmerge.search.resolved import first_difference, plain
 from jaxmerge.search.result import Result
 
@@ -40,11 +40,13 @@ LEFT_OUT = ("log", "report.html", "lock")
 
 @dataclass(frozen=True)
 class Part:
-    """What this process has to do with a run. out: the run's folder; folder: the one it works in."""
+    """What this process has to do with a run. out: the run's folder, a path or a URL; folder: the one it works in.
+    keep: makes sure, now and then, that `out` has what `folder` has."""
 
-    out: Path
+    out: str | Path
     folder: Path
     peers: Peers | None
+    keep: Callable[[], None] = lambda: None
 
     @property
     def leads(self) -> bool:
@@ -74,19 +76,37 @@ class Part:
         """This process's log: of process 0 in the run's folder, of another at the same place of its own host."""
         if self.peers is None or self.peers.leads:
             return folder.log / "run.log"
-        return self.out / folder.path.relative_to(self.folder) / "log" / f"process-{self.peers.number}.log"
+        # An object store gets it at the end.
+        home = self.folder if is_remote(self.out) else Path(self.out)
+        return home / folder.path.relative_to(self.folder) / "log" / f"process-{self.peers.number}.log"
+
+    def send_logs(self) -> None:
+        """This process's logs to the object store in which the run is, where it is not the one that writes there."""
+        if not self.leads and is_remote(self.out):
+            for file in self.folder.rglob("log/process-*.log"):
+                with suppress(InputError, FileNotFoundError):
+                    ObjectStore(str(self.out)).put(file, file.relative_to(self.folder).as_posix())
 
 
 @contextmanager
-def taking_part(out: Path) -> Iterator[Part]:
+def taking_part(out: str | Path) -> Iterator[Part]:
     """This process's part in a run: all of it, where it is alone."""
     peers = join()
     if peers is None:
-        yield Part(out, out, None)
+        with working_copy(out) as copy:
+            yield Part(out, copy.folder, None, copy.keep)
         return
     try:
-        folder = _copied(out, peers)
-        yield Part(out, folder, peers)
+        if peers.leads:
+            with working_copy(out) as copy:
+                peers.same(lambda: _packed(copy.folder))
+                yield Part(out, copy.folder, peers, copy.keep)
+        else:
+            part = Part(out, _copied(peers), peers)
+            try:
+                yield part
+            finally:
+                part.send_logs()
         peers.finish()
     except jax.errors.JaxRuntimeError:
         # A collective that fails has mostly lost a peer: then the watch ends this process, and says which.
@@ -138,14 +158,11 @@ class SharedEngine:
         folder.mkdir(parents=True)
 
 
-def _copied(out: Path, peers: Peers) -> Path:
-    """The folder to work in: `out` in process 0, and in others what it holds there, for that decides about the rest."""
-    raw = peers.same(lambda: _packed(out))
-    if peers.leads:
-        return out
+def _copied(peers: Peers) -> Path:
+    """The folder to work in where another process writes: what that one's holds, for that decides about the rest."""
+    raw = peers.same(lambda: None)
     # Kept until the process ends: what is given back of the run lies there.
-    peers.scratch = Path(tempfile.mkdtemp(prefix="jaxmerge-"))
-    atexit.register(peers.clear)
+    peers.scratch = scratch()
     folder = peers.scratch / "run"
     if raw is not None:
         with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
