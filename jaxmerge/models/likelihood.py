@@ -3,7 +3,8 @@
 Each block of the head is fetched once a call, for all positions, because fetching may mean merging.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.models.attention import PRECISION
 from jaxmerge.models.decoder import head_path, hidden_states
 from jaxmerge.models.weights import Weights
+
+Tree = TypeVar("Tree")
 
 LOGITS_AT_ONCE = 2**24
 SMALLEST_BLOCK = 1024
@@ -70,6 +73,28 @@ def _log_likelihood(
     weights: Weights, config: DecoderConfig, x: Array, targets: Array, *, block_size: int | None
 ) -> Array:
     """x `[N, hidden]`, targets int32 `[N]`: log-probability of each target, float32 `[N]`."""
+
+    def add(running: Running, rows: Array, first: Array, vocab: int, begin: Array | int) -> Running:
+        return with_block(running, x, targets, rows, first, vocab, begin)
+
+    return finished(over_head(weights, config, x, nothing_yet, add, _together, block_size=block_size))
+
+
+def over_head(
+    weights: Weights,
+    config: DecoderConfig,
+    x: Array,
+    nothing: Callable[[tuple[int, ...]], Tree],
+    add: Callable[[Tree, Array, Array, int, Array | int], Tree],
+    together: Callable[[Tree], Tree],
+    *,
+    block_size: int | None,
+) -> Tree:
+    """What is gathered over all rows of the head for hidden states x `[N, hidden]`, block by block.
+
+    nothing: of a shape, before the first block. add: see `with_block`, without what it knows of x. together: of all
+    parts of a vocabulary that is divided, whose axis comes first.
+    """
     # Where the vocabulary is divided, its parts go side by side: what follows is of each, and only the sums meet.
     shards = weights.vocabulary_shards
     vocab = config.vocab_size // shards
@@ -78,21 +103,20 @@ def _log_likelihood(
 
     # Recomputed in the backward pass, which would otherwise keep the logits of every block.
     @jax.checkpoint
-    def step(running: Running, first: Array) -> tuple[Running, None]:
+    def step(running: Tree, first: Array) -> tuple[Tree, None]:
         rows = weights.block(path, jnp.minimum(first, vocab - size), size).astype(x.dtype)
         if shards == 1:
-            return with_block(running, x, targets, rows, first, vocab), None
+            return add(running, rows, first, vocab, 0), None
         begins = vocab * jnp.arange(shards, dtype=jnp.int32)
-        each = jax.vmap(with_block, (0, None, None, 0, None, None, 0))
-        return each(running, x, targets, rows, first, vocab, begins), None
+        return jax.vmap(add, (0, 0, None, None, 0))(running, rows, first, vocab, begins), None
 
-    carry = nothing_yet(targets.shape if shards == 1 else (shards, *targets.shape))
+    carry = nothing(x.shape[:1] if shards == 1 else (shards, *x.shape[:1]))
     firsts = jnp.arange(0, vocab, size, dtype=jnp.int32)
     if len(firsts) == 1:
         carry, _ = step(carry, firsts[0])
     else:
         carry, _ = lax.scan(step, carry, firsts)
-    return finished(carry if shards == 1 else _together(carry))
+    return carry if shards == 1 else together(carry)
 
 
 class Running(NamedTuple):
@@ -118,9 +142,7 @@ def with_block(
     """
     size = rows.shape[0]
     start = jnp.minimum(first, vocab - size)
-    logits = jnp.einsum("nd,vd->nv", x, rows, precision=PRECISION, preferred_element_type=jnp.float32)
-    if vocab % size:
-        logits = jnp.where(start + jnp.arange(size) >= first, logits, -jnp.inf)
+    logits = block_logits(x, rows, first, vocab)
     largest = jnp.maximum(running.largest, lax.stop_gradient(logits.max(axis=-1)))
     total = running.total * jnp.exp(running.largest - largest) + jnp.exp(logits - largest[:, None]).sum(axis=-1)
     wanted = targets - begin
@@ -128,6 +150,15 @@ def with_block(
     local = jnp.clip(wanted - start, 0, size - 1)
     found = jnp.take_along_axis(logits, local[:, None], axis=-1)[:, 0]
     return Running(largest, total, jnp.where(inside, found, running.target))
+
+
+def block_logits(x: Array, rows: Array, first: Array, vocab: int) -> Array:
+    """Of a block of the head, see `with_block`: float32 `[N, size]`, -inf for rows of the block before."""
+    size = rows.shape[0]
+    logits = jnp.einsum("nd,vd->nv", x, rows, precision=PRECISION, preferred_element_type=jnp.float32)
+    if vocab % size:
+        logits = jnp.where(jnp.minimum(first, vocab - size) + jnp.arange(size) >= first, logits, -jnp.inf)
+    return logits
 
 
 def finished(running: Running) -> Array:

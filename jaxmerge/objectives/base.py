@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.data import Example, read_examples
-from jaxmerge.objectives.interface import Block, Reference, Runner, Scored
+from jaxmerge.objectives.interface import Block, Quantity, Reference, Runner, Scored
 from jaxmerge.objectives.schema import SPLITS, ObjectiveConfig
 from jaxmerge.objectives.split import Preparer, Split
 from jaxmerge.tokens.tokenizer import Tokenizer
@@ -18,11 +18,12 @@ class PreparedObjective(ABC):
     """An objective over JSONL data. Making one reads, checks and tokenises every split, so that a mistake in
     the test data shows before a search and not after it.
 
-    discrete: the score is a share of examples. is_smooth: the score is what `reference` gives.
+    discrete: the score is a share of examples. is_smooth: the score is what `reference` gives. quantity: see there.
     """
 
     discrete: ClassVar[bool]
     is_smooth: ClassVar[bool] = False
+    quantity: ClassVar[Quantity] = "likelihood"
 
     def __init__(self, config: ObjectiveConfig, tokenizer: Tokenizer, folder: Path) -> None:
         """folder: the config's, to which data paths are relative."""
@@ -80,4 +81,6 @@ class PreparedObjective(ABC):
         if not selection.split.references:
             raise InputError(f"{self.name}: has no reference answers that a gradient could follow; give it an answer")
         counts = selection.counts
-        return Reference(selection.references, (1 / (counts * len(counts))).astype(np.float32), self.is_smooth)
+        sign = -1 if self.quantity == "entropy" else 1
+        shares = (sign / (counts * len(counts))).astype(np.float32)
+        return Reference(selection.references, shares, self.is_smooth, self.quantity)

@@ -5,7 +5,7 @@ that runs P models on those batches. Whether these are one stored model or a pop
 business."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -49,6 +49,10 @@ class Runner(Protocol):
         """Sum of the log-probabilities (nats) of the counted tokens of each sequence: float32 `[P, N]`."""
         ...
 
+    def entropy(self, batch: Batch) -> np.ndarray:
+        """Sum of the entropies (nats) of the predictions of the counted tokens of each sequence: float32 `[P, N]`."""
+        ...
+
     def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
         """Greedy continuation of each prompt: int32 `[P, N, max_new_tokens]`, -1 from the first stop id on
         (the stop id itself is not given back)."""
@@ -89,15 +93,20 @@ class Scored:
     places: np.ndarray | None = None
 
 
+# What a sequence's counted tokens have that is smooth in the model.
+Quantity = Literal["likelihood", "entropy"]
+
+
 @dataclass(frozen=True)
 class Reference:
-    """What is smooth in an objective: `sum(shares * log-likelihoods)` over the sequences of a batch is the mean over
-    examples of the mean log-probability of the reference answer's tokens. shares: float32 `[N]`. is_score: whether this
-    is the objective's score itself."""
+    """What is smooth in an objective: `sum(shares * quantities)` over the sequences of a batch. It is the mean over
+    examples of the mean log-probability of the reference answer's tokens, or minus the mean entropy of predictions.
+    shares: float32 `[N]`. is_score: whether this is the objective's score itself."""
 
     batch: Batch
     shares: np.ndarray
     is_score: bool = False
+    quantity: Quantity = "likelihood"
 
 
 class Objective(Protocol):

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxmerge.errors import InputError, unknown
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.choice import Choice
+from jaxmerge.objectives.entropy import Entropy
 from jaxmerge.objectives.generate import Generate
 from jaxmerge.objectives.interface import Objective
 from jaxmerge.objectives.likelihood import Likelihood
@@ -21,7 +22,13 @@ from jaxmerge.tokens.tokenizer import Tokenizer
 # `jaxmerge.objectives`.
 Build = Callable[[ObjectiveConfig, Tokenizer, Path], Objective]
 
-KINDS: dict[str, Build] = {"likelihood": Likelihood, "choice": Choice, "generate": Generate, "python": Python}
+KINDS: dict[str, Build] = {
+    "likelihood": Likelihood,
+    "entropy": Entropy,
+    "choice": Choice,
+    "generate": Generate,
+    "python": Python,
+}
 
 
 def build(

@@ -22,6 +22,9 @@ class Once:
     def likelihood(self, batch: Batch) -> np.ndarray:
         return self._once(("likelihood", _digest(batch)), lambda: self._runner.likelihood(batch))
 
+    def entropy(self, batch: Batch) -> np.ndarray:
+        return self._once(("entropy", _digest(batch)), lambda: self._runner.entropy(batch))
+
     def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
         asked = ("generate", _digest(batch), max_new_tokens, stop_ids)
         return self._once(asked, lambda: self._runner.generate(batch, max_new_tokens, stop_ids))

@@ -20,6 +20,7 @@ _GENERATION = {"prompt", "answer", "metric", "language", "stop", "max_new_tokens
 # The keys that mean something to a kind; the others are common to all.
 KEYS: dict[str, set[str]] = {
     "likelihood": {"text", "prompt", "answer"} | _FEW_SHOT,
+    "entropy": {"text"},
     "choice": {"prompt", "answer", "choices", "normalize"} | _FEW_SHOT,
     "generate": _GENERATION,
     "python": _GENERATION,
@@ -103,6 +104,9 @@ class ObjectiveConfig(Strict):
                 raise ValueError("likelihood needs either 'text', or 'prompt' and 'answer'")
             if self.text is not None and (self.answer is not None or self.few_shot or self.chat_template):
                 raise ValueError("'answer', 'few_shot' and 'chat_template' go with 'prompt', not with 'text'")
+        elif self.kind == "entropy":
+            if self.text is None:
+                raise ValueError("entropy needs 'text', such as \"{text}\"")
         elif self.prompt is None:
             raise ValueError(f"{self.kind} needs 'prompt'")
         if self.kind in ("likelihood", "choice") and self.prompt is not None and self.answer is None:

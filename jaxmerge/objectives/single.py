@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxmerge.architectures.config import DecoderConfig
+from jaxmerge.models.entropy import sequence_entropy
 from jaxmerge.models.generation import generate
 from jaxmerge.models.likelihood import sequence_log_likelihood
 from jaxmerge.models.weights import Params, Stored
@@ -41,6 +42,12 @@ class SingleModel:
     def likelihood(self, batch: Batch) -> np.ndarray:
         out = np.zeros((1, batch.size), np.float32)
         run = partial(_likelihood, self._weights, config=self._config, dtype=self._dtype)
+        self._fill(out, batch, lambda tokens, valid, counted: run(tokens, valid, counted))
+        return out
+
+    def entropy(self, batch: Batch) -> np.ndarray:
+        out = np.zeros((1, batch.size), np.float32)
+        run = partial(_entropy, self._weights, config=self._config, dtype=self._dtype)
         self._fill(out, batch, lambda tokens, valid, counted: run(tokens, valid, counted))
         return out
 
@@ -78,6 +85,13 @@ def _likelihood(
     weights: Stored, tokens: Array, valid: Array, counted: Array, *, config: DecoderConfig, dtype: np.dtype
 ) -> Array:
     return sequence_log_likelihood(weights, config, tokens, valid, counted, dtype=dtype)
+
+
+@partial(jax.jit, static_argnames=("config", "dtype"))
+def _entropy(
+    weights: Stored, tokens: Array, valid: Array, counted: Array, *, config: DecoderConfig, dtype: np.dtype
+) -> Array:
+    return sequence_entropy(weights, config, tokens, valid, counted, dtype=dtype)
 
 
 @partial(jax.jit, static_argnames=("config", "dtype", "length", "stop_ids"))

@@ -10,7 +10,8 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxmerge.models.weights import Params
-from jaxmerge.objectives.interface import Batch, Bucket
+from jaxmerge.objectives.interface import Batch, Bucket, Reference
+from jaxmerge.population.entropies import entropies
 from jaxmerge.population.gradients import gradients
 from jaxmerge.population.merged import Merging, Values
 from jaxmerge.population.programs import (
@@ -53,18 +54,19 @@ class Programs:
         return Candidates(self, values)
 
     def gradient(
-        self, values: dict[str, np.ndarray], batch: Batch, shares: np.ndarray
+        self, values: dict[str, np.ndarray], reference: Reference
     ) -> tuple[float, dict[str, np.ndarray]]:
-        """See `gradients.gradients`, over all of a batch. values: of one candidate. shares: float32 `[sequences]`."""
+        """See `gradients.gradients`, over all of a batch. values: of one candidate."""
+        batch, shares = reference.batch, reference.shares
         sum, by_value = 0.0, {name: np.zeros(array.shape, np.float64) for name, array in values.items()}
         for bucket, rows in zip(batch.buckets, self.placed(batch), strict=True):
             # The rows that fill up a bucket or a micro-batch have no share.
             flat = np.zeros(rows[0].shape[0] * rows[0].shape[1], np.float32)
             real = np.flatnonzero(bucket.index >= 0)
             flat[real] = shares[bucket.index[real]]
-            part, parts = fetch(
-                gradients(self.shape, self.population, values, rows, flat.reshape(rows[0].shape[:2])), self.shape.mesh
-            )
+            placed = flat.reshape(rows[0].shape[:2])
+            found = gradients(self.shape, self.population, values, rows, placed, reference.quantity)
+            part, parts = fetch(found, self.shape.mesh)
             sum += float(part)
             by_value = {name: array + parts[name] for name, array in by_value.items()}
         return sum, by_value
@@ -129,6 +131,13 @@ class Candidates:
         def call(values: Values) -> tuple[Array, ...]:
             p = self._programs
             return likelihoods(p.shape, p.population, values, p.placed(batch))
+
+        return self._gather(batch, call, np.zeros((self.size, batch.size), np.float32))
+
+    def entropy(self, batch: Batch) -> np.ndarray:
+        def call(values: Values) -> tuple[Array, ...]:
+            p = self._programs
+            return entropies(p.shape, p.population, values, p.placed(batch))
 
         return self._gather(batch, call, np.zeros((self.size, batch.size), np.float32))
 

@@ -21,6 +21,7 @@ from jaxmerge.models.likelihood import Running, vocabulary_block
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Batch
 from jaxmerge.population import layer_major
+from jaxmerge.population.entropies import entropies
 from jaxmerge.population.layer_major import EMBEDDING, NORM, Streams
 from jaxmerge.population.mapped import MappedMerging
 from jaxmerge.population.merged import Merging, Values
@@ -107,6 +108,13 @@ class StreamedCandidates(Candidates):
             for start, sums in zip(these, found, strict=True):
                 self._fill(out, batch, start, sums)
         return out
+
+    def entropy(self, batch: Batch) -> np.ndarray:
+        def call(values: Values) -> tuple[Array, ...]:
+            p = self._programs
+            return entropies(p.shape, p.population, p.models(values), p.placed(batch))
+
+        return self._gather(batch, call, np.zeros((self.size, batch.size), np.float32))
 
     def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
         def call(values: Values) -> tuple[Array, ...]:

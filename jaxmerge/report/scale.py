@@ -21,7 +21,7 @@ class Scale:
         kinds = {o.get("kind") for o in config.get("objectives") or [] if isinstance(o, Mapping)}
         if kinds and kinds <= _SHARES:
             return cls("share")
-        return cls("nats" if kinds == {"likelihood"} else "")
+        return cls("nats" if kinds and kinds <= {"likelihood", "entropy"} else "")
 
     @property
     def share(self) -> bool:

@@ -157,11 +157,12 @@ class ParameterSpace:
         return np.concatenate(parts).astype(np.float32)
 
     def pulled(self, by_value: Values) -> np.ndarray:
-        """The gradient by the genes, float32 `[d]`, of one by the values of one candidate. What is rounded to a grid or
-        to whole numbers has none."""
+        """The gradient by the genes, float32 `[d]`, of one by the values of one candidate. Genes that are rounded to a
+        grid have that of the values that they are rounded to (see `operators.secant`); those that are rounded to whole
+        numbers have none."""
         parts = []
         for parameter, setting in self.searched:
-            smooth = 0.0 if parameter.gridded or parameter.kind == "integer" else setting.high - setting.low
+            smooth = 0.0 if parameter.kind == "integer" else setting.high - setting.low
             parts.append(by_value[parameter.name].ravel() * smooth)
         return np.concatenate(parts).astype(np.float32)
 

@@ -45,6 +45,10 @@ class FakeRunner:
         assert not np.isnan(sums).any(), "every sequence has its row"
         return sums
 
+    def entropy(self, batch: Batch) -> np.ndarray:
+        """As if every prediction were as unsure as the token in its place is unlikely."""
+        return -self.likelihood(batch)
+
     def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
         assert self.speak is not None
         self.stop_ids = stop_ids

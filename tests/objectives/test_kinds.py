@@ -24,6 +24,22 @@ def test_likelihood_of_texts(make, fake_runner, expected_mean, words) -> None:
     assert scored.prompts == texts and not scored.ties.any()
 
 
+def test_entropy_of_texts_needs_no_labels_and_is_to_fall(make, fake_runner, expected_mean, words) -> None:
+    texts = ["a b c", "1 + 2 = 3 ."]
+    objective = make([{"text": text} for text in texts], kind="entropy", text="{text}")
+    scored = objective.score(fake_runner(2), "search")
+    for model in range(2):
+        expected = [expected_mean(words.encode(text), 1, model) for text in texts]
+        np.testing.assert_allclose(scored.examples[model], expected, rtol=1e-6)
+    reference = objective.reference("search")
+    assert reference.quantity == "entropy" and reference.is_score
+    sums = fake_runner(1).entropy(reference.batch)[0]
+    np.testing.assert_allclose((reference.shares * sums).sum(), scored.examples[0].mean(), rtol=1e-6)
+    for config, message in (({}, "entropy needs 'text'"), ({"text": "{text}", "answer": "{text}"}, "key 'answer'")):
+        with pytest.raises(InputError, match=message):
+            make([{"text": "a"}], kind="entropy", **config)
+
+
 def test_likelihood_of_answers_counts_their_tokens_only(make, fake_runner, expected_mean, words) -> None:
     objective = make(SUMS, kind="likelihood", prompt="{q}", answer="{a}")
     scored = objective.score(fake_runner(), "search")

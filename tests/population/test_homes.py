@@ -74,6 +74,9 @@ def test_a_bank_on_the_host_writes_the_same_texts() -> None:
     host = streamed(programs, space)
     written = host.candidates(values).generate(texts, 3, (2,))
     np.testing.assert_array_equal(written, programs.candidates(values).generate(texts, 3, (2,)))
+    # Entropies are those of whole models as well.
+    sure = host.candidates(values).entropy(batch(((3, 8),)))
+    np.testing.assert_allclose(sure, programs.candidates(values).entropy(batch(((3, 8),))), rtol=1e-6)
 
 
 def test_two_layers_of_the_sources_at_most_are_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Gradient descent on the recipe with any of optax's optimizers: one candidate a generation, told its gradient.
 
 The gradient is that of the log-likelihood of the reference answers, which is smooth where a score is a share of right
-answers. Genes that no gradient reaches (densities, which are looked up on a grid) stay where they start.
+answers. Densities, which are looked up on a grid, follow the secant over the neighbouring grid points; genes that no
+gradient reaches stay where they start.
 """
 
 from collections.abc import Mapping

@@ -76,7 +76,7 @@ class JointEngine(DataflowEngine):
         assert isinstance(merging, Merging), "a path runs over a bank on the device"
         ends = self._models.pool.names.index(self._models.input)
         gates = self._space.gated_layers
-        return Joint(merging, ends, None, self._dtype), Joint(merging, ends, gates, self._dtype)
+        return Joint(merging, ends, None, self._dtype), Joint(self._part.relaxed(merging), ends, gates, self._dtype)
 
     def _values(self, genomes: np.ndarray) -> Values:
         return _marked(self._joint.merge(genomes)) | self._joint.path(genomes)

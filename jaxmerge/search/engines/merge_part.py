@@ -3,12 +3,15 @@
 It is all of a search in parameter space, and the first part of a joint one.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxmerge.operators.registry import operator
+from jaxmerge.operators.secant import Steps, with_secants
+from jaxmerge.population.merged import Merging
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.engines.merger import AnyMerging, Assignment, Merger
@@ -33,6 +36,13 @@ class MergePart:
         """What all candidates share. dtype: of what is merged."""
         grid = {p.name: self.space.grid(p) for p in self.operator.parameters if p.gridded}
         return merger.merging(self.operator, grid, self.groups, dtype=dtype)
+
+    def relaxed(self, merging: Merging) -> Merging:
+        """The same, with a gradient by parameters that are looked up on a grid."""
+        searched = [parameter for parameter, _ in self.space.searched if parameter.gridded]
+        grids = [(p.name, self.space.grid(p)) for p in searched]
+        steps = [Steps(name, float(grid[0]), float(grid[-1]), float(grid[1] - grid[0])) for name, grid in grids]
+        return replace(merging, operator=with_secants(merging.operator, tuple(steps))) if steps else merging
 
     def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
         """See `search.engine.Engine.start`."""

@@ -12,6 +12,8 @@ from jaxmerge.converters.hf import save_params
 from jaxmerge.converters.output_folder import output_folder
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Runner
+from jaxmerge.population.merged import Merging
+from jaxmerge.population.runner import Programs
 from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
@@ -91,8 +93,14 @@ class ParameterEngine(ScoringEngine):
         return self._single(self._merger.untuned(merge), self._models.config, self._models.table)
 
     def _relaxed(self) -> Relaxation:
-        assert self._programs is not None, "load() comes first"
-        return Relaxation(self._programs, self._space.decode, self._space.pulled)
+        return Relaxation(self._followed, self._space.decode, self._space.pulled)
+
+    @cached_property
+    def _followed(self) -> Programs:
+        """The programs with a gradient by every parameter."""
+        assert self._programs is not None and isinstance(self._merging, Merging), "load() comes first"
+        merging = self._part.relaxed(self._merging)
+        return self._programs if merging is self._merging else Programs(self._programs.shape, merging)
 
     def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
         return self._part.start(candidate)

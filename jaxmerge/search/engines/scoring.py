@@ -297,7 +297,7 @@ class ScoringEngine(ABC):
         gradient, scores = np.zeros(len(genome), np.float64), {}
         for objective in self._objectives:
             wanted = objective.reference("search", draw)
-            score, by_value = relaxed.programs.gradient(values, wanted.batch, wanted.shares)
+            score, by_value = relaxed.programs.gradient(values, wanted)
             scores[objective.name] = _number(score)
             gradient += self.weights[objective.name] * relaxed.pulled(by_value)
         means = [self.weights[name] * (np.nan if score is None else score) for name, score in scores.items()]

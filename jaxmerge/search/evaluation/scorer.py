@@ -38,10 +38,10 @@ def require_evaluable(config: EvolveConfig, engine: Engine) -> None:
                 f"search.evaluation: '{objective.name}' is of kind python, which scores all outputs at once; use kind "
                 "generate for it, or evaluation kind full"
             )
-        if wanted.kind == "irt" and objective.kind == "likelihood":
+        if wanted.kind == "irt" and objective.kind in ("likelihood", "entropy"):
             raise InputError(
-                f"search.evaluation: irt needs scores from 0 to 1, and '{objective.name}' is a likelihood; use kind "
-                "racing"
+                f"search.evaluation: irt needs scores from 0 to 1, and '{objective.name}' is of kind "
+                f"{objective.kind}; use kind racing"
             )
         if wanted.kind == "irt" and objective.sample is not None:
             raise InputError(
