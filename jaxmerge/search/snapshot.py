@@ -6,12 +6,15 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jaxmerge.search.history import History
+
+if TYPE_CHECKING:
+    from orbax.checkpoint import StandardCheckpointer
 
 FORMAT = 1
 
@@ -35,19 +38,17 @@ class Snapshots:
     def save(self, generation: int, state: Any, history: History) -> None:
         """Store the state after `generation`, if the interval has passed. The one before is kept until it is
         there. A state with an empty array, which Orbax does not store, is left to the history."""
-        # Orbax would wait for all processes, whose clocks differ; their replay is as good.
-        if time.monotonic() - self._last < self.interval or jax.process_count() > 1:
+        # Of several processes the first keeps it for all: they work in copies of its folder.
+        if time.monotonic() - self._last < self.interval or jax.process_index() > 0:
             return
         if any(np.size(leaf) == 0 for leaf in jax.tree.leaves(state)):
             return
-        import orbax.checkpoint as ocp
-
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh, old = self.folder / f"{self.stage}.tmp", self.folder / f"{self.stage}.old"
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
         leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(fresh.resolve() / "state", leaves or {"empty": np.zeros(1)})
         about = {
             "format": FORMAT,
@@ -68,10 +69,6 @@ class Snapshots:
 
         like: a state of the same structure.
         """
-        import orbax.checkpoint as ocp
-
-        if jax.process_count() > 1:
-            return None
         try:
             about = json.loads((self.path / "about.json").read_text())
             if about["format"] != FORMAT or not history.begins_with(about["length"], about["digest"]):
@@ -80,7 +77,7 @@ class Snapshots:
                 return None
             leaves, structure = jax.tree.flatten(like)
             target = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)} or {"empty": np.zeros(1)}
-            with ocp.StandardCheckpointer() as checkpointer:
+            with _checkpointer() as checkpointer:
                 stored = checkpointer.restore(self.path.resolve() / "state", target)
             restored = [np.asarray(stored[str(i)]) for i in range(len(leaves))]
         except Exception:
@@ -89,3 +86,14 @@ class Snapshots:
         if any(a.shape != np.shape(b) or a.dtype != np.asarray(b).dtype for a, b in zip(restored, leaves, strict=True)):
             return None
         return about["generation"], jax.tree.unflatten(structure, restored)
+
+
+def _checkpointer() -> "StandardCheckpointer":
+    """One that waits for no other process: the states are the same in all."""
+    import orbax.checkpoint as ocp
+
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)

@@ -17,9 +17,10 @@ import pytest
 from fake_engine import FakeEngine, write_config
 from tiny_world import WORDS, write_world
 
+from jaxmerge.errors import InputError
 from jaxmerge.launch.local import _free_port
 from jaxmerge.runtime.peers import Peers
-from jaxmerge.search import resolved
+from jaxmerge.search import resolved, shared
 from jaxmerge.search.evolve import evolve
 from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.shared import SharedEngine
@@ -162,6 +163,27 @@ def test_a_model_is_written_by_one_and_merged_by_all_that_hold_a_share(
     peers = cast(Peers, SimpleNamespace(leads=number == 0))
     SharedEngine(cast(Any, engine), peers, RunFolder(tmp_path)).export(np.zeros(4), tmp_path / "model")
     assert engine.made == (() if made is None else (made,)) and (tmp_path / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": {"jax": "0.1"}}, r"has version\.jax: '.*', process 0 has '0\.1'; give all hosts the same"),
+        ({"search": {"seed": 9}}, r"has search\.seed: 3, process 0 has 9; give all hosts the same"),
+    ],
+)
+def test_a_process_of_another_version_or_config_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(shared, "request_stop", lambda peers: None)
+
+    def theirs(mine: Any) -> Any:
+        told = mine()
+        return told | {key: told[key] | value for key, value in change.items()}
+
+    peers = cast(Peers, SimpleNamespace(leads=False, same=theirs, require=lambda topic, check: check()))
+    with pytest.raises(InputError, match=message):
+        shared.Part(tmp_path, tmp_path, peers).require_alike(resolved.read_config(write_config(tmp_path)))
 
 
 def test_processes_that_differ_are_refused(world: Path) -> None:
