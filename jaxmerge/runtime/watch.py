@@ -96,9 +96,9 @@ def _lost(peers: Peers, number: int) -> str:
 
 
 def _end(peers: Peers, message: str, *, code: int = AGAIN, tell: bool = True) -> None:
-    """Say where every thread stands and why, and end."""
-    faulthandler.dump_traceback(all_threads=True)
+    """Say why, and end; where something hangs, say where every thread stands."""
     if code == AGAIN:
+        faulthandler.dump_traceback(all_threads=True)
         message += f"; {GOES_ON}"
     print(f"jaxmerge: {message}", file=sys.stderr, flush=True)
     if tell:
