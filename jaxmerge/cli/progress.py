@@ -40,11 +40,20 @@ def shown() -> Iterator[Callable[["Progress"], None]]:
         # As Text, for a stage's name may hold brackets, which rich would read as markup.
         return Text(line(progress), no_wrap=True, overflow="ellipsis")
 
-    with Console(stderr=True).status("loading") as status:
-        yield lambda progress: status.update(text(progress))
+    console = Console(stderr=True)
+    with console.status("loading") as status:
+
+        def report(progress: "Progress") -> None:
+            if progress.note:
+                console.print(Text(progress.note))
+            status.update(text(progress))
+
+        yield report
 
 
 def _log(progress: "Progress") -> None:
+    if progress.note:
+        print(progress.note, file=sys.stderr, flush=True)
     # A step that is not counted (loading, export) is for eyes: a log gets figures only, and the line of an error.
     if not progress.done and progress.total is None:
         return

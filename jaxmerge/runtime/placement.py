@@ -49,15 +49,6 @@ class Placement:
         return place(array, self.sharding(named))
 
 
-def smallest_model_axis(divided: int, whole: int, memory: int, choices: tuple[int, ...]) -> int | None:
-    """The smallest `model` with which a candidate fits, None where none does. All in bytes.
-
-    divided: what is divided over `model`; whole: what every device needs all of; memory: of one device. choices: see
-    `model_axes`.
-    """
-    return next((model for model in choices if whole + -(-divided // model) <= memory), None)
-
-
 def model_axes(config: DecoderConfig, devices: int) -> tuple[int, ...]:
     """The sizes that `model` can have, ascending."""
     return tuple(model for model in range(1, devices + 1) if devices % model == 0 and _divides(config, model))

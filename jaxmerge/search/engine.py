@@ -122,6 +122,11 @@ class Engine(Protocol):
         """The devices in words, such as `1 x cpu`."""
         ...
 
+    @property
+    def placed(self) -> str:
+        """Where sources and candidates lie and why there, with the bytes, in one line."""
+        ...
+
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
         """What a dry run prints: memory, compilations, time, each a line under its name. devices: those that are
         planned for, such as v5e-16; None: those that are here."""

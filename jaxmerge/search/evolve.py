@@ -202,7 +202,8 @@ class _Evolution:
             log.info("already done")
             return
         history.repair()
-        self.progress(Progress("loading", 0, None))
+        log.info("%s", self.engine.placed)
+        self.progress(Progress("loading", 0, None, note=self.engine.placed))
         self.engine.load()
         if self.publish:
             self.publish.started(self.folder.path, self.config, self.engine.locations)

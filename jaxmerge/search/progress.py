@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Progress:
     """stage: what is going on. done, total: generations (or merges), total None where only time limits it.
     best, mean: scores so far, and of the last generation; None where nothing has a score. failed: candidates.
-    rate: candidates a second. left: seconds to go, None where unknown."""
+    rate: candidates a second. left: seconds to go, None where unknown. note: what is to be known of it besides."""
 
     stage: str
     done: int
@@ -28,6 +28,7 @@ class Progress:
     failed: int = 0
     rate: float | None = None
     left: float | None = None
+    note: str | None = None
 
 
 Report = Callable[[Progress], None]

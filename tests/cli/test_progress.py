@@ -6,7 +6,7 @@ from jaxmerge.cli.progress import bar, line, shown
 
 
 def _progress(**given):
-    empty = dict.fromkeys(("total", "best", "mean", "rate", "left"))
+    empty = dict.fromkeys(("total", "best", "mean", "rate", "left", "note"))
     return SimpleNamespace(**{"stage": "search", "done": 3, "failed": 0, **empty, **given})
 
 
@@ -19,11 +19,11 @@ def test_line_says_what_is_known():
 
 def test_without_a_terminal_every_tenth_step_is_a_line(capsys):
     with shown() as report:
-        report(_progress(stage="loading", done=0))
+        report(_progress(stage="loading", done=0, note="bank device"))
         for done in range(1, 41):
             report(_progress(done=done, total=40))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"search {done}/40" for done in range(4, 41, 4)]
+    assert lines == ["bank device", *(f"search {done}/40" for done in range(4, 41, 4))]
 
 
 def test_without_a_terminal_a_bar_is_silent(capsys):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from on_a_mesh import LAYERS, SIZES
+from on_a_mesh import JOINT_MEMORY, LAYERS, SIZES
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,13 +48,23 @@ def test_gradients_do_not_depend_on_the_mesh(found: dict[str, Any]) -> None:
 
 
 def test_paths_with_a_merge_do_not_depend_on_the_mesh(found: dict[str, Any]) -> None:
-    assert None not in found["joint"]["1"] and len(found["joint"]["1"]) == 3
-    assert found["joint"]["2"] == pytest.approx(found["joint"]["1"], abs=1e-5)
+    large, small = (found["joint"][memory] for memory in JOINT_MEMORY)
+    assert None not in large["scores"] and len(large["scores"]) == 3
+    assert small["scores"] == pytest.approx(large["scores"], abs=1e-5)
 
 
-@pytest.mark.parametrize("mesh", ["1 x 1", "8 x 1"])
-def test_candidates_beside_each_other_send_nothing(found: dict[str, Any], mesh: str) -> None:
-    assert found["dare_ties"][mesh]["collectives"] == []
+def test_the_mesh_is_chosen_by_the_memory_of_a_device(found: dict[str, Any]) -> None:
+    large, small = (found["joint"][memory] for memory in JOINT_MEMORY)
+    assert (large["chosen"]["mesh"], small["chosen"]["mesh"]) == ({"pop": 8, "model": 1}, {"pop": 4, "model": 2})
+    assert large["chosen"]["bank"] == small["chosen"]["bank"] == "device"
+    assert "pop 4 x model 2" in small["placed"] and "; device needs 0.000" in small["placed"]
+    # Norms are whole on both.
+    assert large["bank"] / 2 < small["bank"] < 0.52 * large["bank"]
+
+
+@pytest.mark.parametrize(("name", "mesh"), [("nuslerp", "1 x 1"), ("dare_ties", "8 x 1")])
+def test_candidates_beside_each_other_send_nothing(found: dict[str, Any], name: str, mesh: str) -> None:
+    assert found[name][mesh]["collectives"] == []
 
 
 @pytest.mark.parametrize("name", ["dare_ties", "nuslerp"])

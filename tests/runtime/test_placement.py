@@ -10,9 +10,7 @@ from miniature import CONFIG
 from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.errors import InputError
 from jaxmerge.runtime.mesh import make_mesh
-from jaxmerge.runtime.placement import Placement, model_axes, smallest_model_axis
-
-GIB = 2**30
+from jaxmerge.runtime.placement import Placement, model_axes
 
 
 def sizes(heads: int, kv_heads: int, mlp: int, vocab: int = 64):
@@ -82,10 +80,7 @@ def test_what_does_not_divide_is_whole_on_every_device() -> None:
     assert tuple(odd.sharding(("layers", "embed", "heads")).spec) == (None, None, "model")
 
 
-@pytest.mark.parametrize(
-    ("divided", "whole", "choice"), [(10, 2, 1), (30, 2, 4), (60, 2, 8), (60, 9, 16), (100, 10, None), (1, 20, None)]
-)
-def test_the_smallest_model_axis_that_fits(divided: int, whole: int, choice: int | None) -> None:
-    choices = model_axes(sizes(32, 8, 11008), 16)
-    assert choices == (1, 2, 4, 8, 16)
-    assert smallest_model_axis(divided * GIB, whole * GIB, 16 * GIB, choices) == choice
+def test_the_model_axes_divide_devices_heads_and_ffn() -> None:
+    assert model_axes(sizes(32, 8, 11008), 16) == (1, 2, 4, 8, 16)
+    assert model_axes(sizes(32, 8, 11008), 12) == (1, 2, 4)
+    assert model_axes(sizes(6, 6, 48), 16) == (1, 2)

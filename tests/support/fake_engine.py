@@ -51,6 +51,7 @@ class FakeEngine:
     chosen: Mapping[str, Any] = {"mesh": {"pop": 1, "model": 1}, "bank": "device", "chunk": 1, "dtype": "float32"}
     compiles = 1
     devices = "1 x fake"
+    placed = "1 x fake: bank device"
     pause = 0.0
 
     def __init__(self, config: EvolveConfig) -> None:

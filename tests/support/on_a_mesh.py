@@ -30,6 +30,8 @@ LAYERS = 3
 # Heads of keys fewer than the devices of a candidate as well as more; a head of several blocks, the last one partial.
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 8, "head_dim": 4, "vocab_size": 64}
 ROWS_AT_ONCE = 6
+# Of a device: enough for all, and enough for a candidate over two.
+JOINT_MEMORY = ("1GB", "150kB")
 DATA, PROMPTS = miniature.batch(((3, 8),)), miniature.batch(((3, 8),), left=True)
 
 
@@ -44,7 +46,7 @@ def collectives(programs: Programs, values: dict[str, np.ndarray]) -> list[dict[
     return found
 
 
-def scores(name: str, kv_heads: int, arrangements: list[tuple[int, int]], *, text: bool) -> dict[str, Any]:
+def scores(name: str, kv_heads: int, arrangements: tuple[tuple[int, int], ...], *, text: bool) -> dict[str, Any]:
     miniature.CONFIG.update(SIZES | {"num_key_value_heads": kv_heads})
     found: dict[str, Any] = {}
     for pop, model in arrangements:
@@ -64,17 +66,19 @@ def scores(name: str, kv_heads: int, arrangements: list[tuple[int, int]], *, tex
 
 
 def gradient(model: int) -> dict[str, Any]:
-    programs, space = miniature.miniature("task_arithmetic", mesh=make_mesh(8 // model, model))
+    programs, space = miniature.miniature("linear", mesh=make_mesh(8 // model, model))
     values = space.decode(np.full(space.dimension, 0.4, np.float32))
     sum, by_value = programs.gradient(values, miniature.batch(((9, 8),)), np.full(9, 0.1, np.float32))
     return {"sum": sum, "weight": by_value["weight"].tolist()}
 
 
-def joint(config: Path, model: int) -> list[float | None]:
-    engine = JointEngine(read_config(config, [f"runtime.mesh={{pop: {8 // model}, model: {model}}}"]))
+def joint(config: Path, memory: str) -> dict[str, Any]:
+    engine = JointEngine(read_config(config, [f"runtime.memory={memory}"]))
     engine.load()
     genomes = np.random.default_rng(7).random((3, engine.dimension), np.float32)
-    return [result.score for result in engine.evaluate(genomes)]
+    scores = [result.score for result in engine.evaluate(genomes)]
+    held = sum(array.addressable_shards[0].data.nbytes for array in jax.tree.leaves(engine._merger.bank))
+    return {"scores": scores, "chosen": engine.chosen, "placed": engine.placed, "bank": held}
 
 
 if __name__ == "__main__":
@@ -83,9 +87,11 @@ if __name__ == "__main__":
         space={"kind": "joint", "operator": "task_arithmetic", "parameters": {"weight": [0.0, 1.5]}, "repeats": 1},
         search={"baselines": []},
     )
-    result: dict[str, Any] = {"joint": {str(model): joint(world, model) for model in (1, 2)}}
+    result: dict[str, Any] = {"joint": {memory: joint(world, memory) for memory in JOINT_MEMORY}}
     likelihood.LOGITS_AT_ONCE, likelihood.SMALLEST_BLOCK = 1, ROWS_AT_ONCE
-    result["dare_ties"] = scores("dare_ties", 4, [(1, 1), (8, 1), (2, 4)], text=True)
-    result["nuslerp"] = scores("nuslerp", 2, [(8, 1), (2, 4)], text=False)
+    result["dare_ties"] = scores("dare_ties", 4, ((8, 1), (2, 4)), text=True)
+    result["nuslerp"] = scores("nuslerp", 2, ((1, 1), (2, 4)), text=False)
+    # Its sums are compared, not its bits, and compiling is what it costs.
+    jax.config.update("jax_disable_most_optimizations", True)
     result["gradient"] = {str(model): gradient(model) for model in (1, 4)}
     print(json.dumps(result))

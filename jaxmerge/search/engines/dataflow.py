@@ -15,6 +15,7 @@ from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.interface import Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
+from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator
 from jaxmerge.population.gated import Gating
 from jaxmerge.population.programs import Population, Shape
@@ -28,7 +29,7 @@ from jaxmerge.search.engine import Candidate
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merger import Finite, Merger, stored
 from jaxmerge.search.engines.needs import Needs
-from jaxmerge.search.engines.plan import layers_and_time
+from jaxmerge.search.engines.plan import bank_bytes, layers_and_time
 from jaxmerge.search.engines.pool import PooledModels, open_pool
 from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
 from jaxmerge.search.fingerprint import hash_of_tokenizer
@@ -82,7 +83,14 @@ class DataflowEngine(ScoringEngine):
     def _needs(self) -> Needs:
         models = self._models
         config = replace(models.config, num_layers=self._space.hops)
-        return self._needs_of(models.sources, config, models.table)
+        found = self._needs_of(models.experts, config, models.table)
+        # An untuned merge has a bank of its own while it is made.
+        merging = max((bank_bytes(models.one_layout(), each) for each in self._untuned_operators), default=0)
+        return replace(found, bank=found.bank + merging)
+
+    @property
+    def _untuned_operators(self) -> list[Operator]:
+        return [operator(merge.operator) for merge in self.baselines if merge.operator]
 
     @property
     def _refused(self) -> Mapping[str, str]:
@@ -95,8 +103,8 @@ class DataflowEngine(ScoringEngine):
             self._space,
             self._objectives,
             self._dtype,
-            devices=self._mesh.size,
-            untuned=[operator(merge.operator) for merge in self.baselines if merge.operator],
+            home=home,
+            untuned=self._untuned_operators,
         )
 
     def load(self) -> None:

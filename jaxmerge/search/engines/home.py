@@ -42,6 +42,11 @@ class Home:
         return max(self.stream, int(USABLE * self.devices.memory) - self.bytes + self.parts.get("waiting", 0))
 
     @property
+    def label(self) -> str:
+        """The home by its name, and how many devices have a candidate where that is more than one."""
+        return self.name + (f" with model {self.model}" if self.model > 1 else "")
+
+    @property
     def line(self) -> str:
         parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in self.parts.items() if size)
         return (
@@ -74,10 +79,10 @@ def choose(
     for home in usable:
         if home.fits:
             before = usable[: usable.index(home)]
-            short = ", ".join(f"{b.name} needs {gigabytes(b.bytes)} GB" for b in _last_of_each(before))
+            short = ", ".join(f"{b.label} needs {gigabytes(b.bytes)} GB" for b in _last_of_each(before))
             why = f"; {short}" if short else ""
             return replace(home, reason=why)
-    short = ", ".join(f"{home.name} {gigabytes(home.bytes)} GB" for home in _last_of_each(usable))
+    short = ", ".join(f"{home.label} {gigabytes(home.bytes)} GB" for home in _last_of_each(usable))
     least = min(usable, key=lambda home: home.bytes)
     fitting = next((home.name for home in tried if home.fits and home.name not in refused), None)
     enough = gigabytes(int(1.01 * least.bytes / USABLE))

@@ -1,7 +1,10 @@
 """The engine of a joint search: one genome says how the models are merged, and through which layers of the models and
 of the merge a text runs."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from jaxmerge.search.engines.dataflow import DataflowEngine
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merge_part import MergePart, described
 from jaxmerge.search.engines.merger import Merger
-from jaxmerge.search.engines.plan import memory_and_time
+from jaxmerge.search.engines.needs import Needs
+from jaxmerge.search.engines.plan import bank_bytes, memory_and_time
 from jaxmerge.search.engines.scoring import Relaxation
 from jaxmerge.spaces.dataflow import Route
 from jaxmerge.spaces.joint import JointSpace
@@ -35,9 +39,7 @@ class JointEngine(DataflowEngine):
 
     def __init__(self, config: EvolveConfig) -> None:
         super().__init__(config)
-        # One bank for candidates and untuned merges.
-        self._banked = super()._merger
-        self._part = MergePart(config, self._banked.models)
+        self._part = MergePart(config, self._models.one_layout())
         self._joint = JointSpace(self._part.space, self._space)
 
     @property
@@ -58,18 +60,31 @@ class JointEngine(DataflowEngine):
         return self.baselines
 
     def _plan(self, home: Home) -> Mapping[str, str]:
-        models = self._banked.models
+        models = self._models.one_layout()
         merging = memory_and_time(
             models, self._objectives, self._dtype, home=home, chunk=1, operator=self._part.operator
         )
-        whole = sum(int(np.prod(models.table.shape(parameter))) for parameter in models.table) * FLOAT32.itemsize
-        written = f"; {whole / 2**20:,.1f} MiB for its merge, where text is generated"
+        whole = sum(math.prod(models.table.shape(parameter)) for parameter in models.table) * FLOAT32.itemsize
+        written = f"; {whole / home.model / 2**20:,.1f} MiB for its merge, where text is generated"
         lines = dict(super()._plan(home))
         return lines | {"bank": merging["bank"], "candidate": lines["candidate"] + written}
 
     @property
+    def _needs(self) -> Needs:
+        models, found = self._models.one_layout(), super()._needs
+        layer, _ = self._models.sizes
+        whole = sum(math.prod(models.table.shape(parameter)) for parameter in models.table)
+        # One bank for candidates and untuned merges. The merge is in float32 until it is run.
+        return replace(
+            found,
+            bank=bank_bytes(models, self._part.operator),
+            merged=found.merged + layer * FLOAT32.itemsize,
+            model=max(found.model, whole * FLOAT32.itemsize),
+        )
+
+    @cached_property
     def _merger(self) -> Merger:
-        return self._banked
+        return super()._merger
 
     def _populations(self) -> tuple[Population, Population]:
         merging = self._part.merging(self._merger, FLOAT32)

@@ -19,9 +19,9 @@ from jaxmerge.spaces.dataflow import DataflowSpace
 _PROBE = 1024
 # Where a bank is, by its home.
 WHERE = {
-    "device": "on each of {pop} devices",
-    "sharded": "split over {pop} devices",
-    "host": "on the host, a layer at a time on each of {pop} devices",
+    "device": "on each of {devices} devices",
+    "sharded": "split over {devices} devices",
+    "host": "on the host, a layer at a time on each of {devices} devices",
 }
 
 
@@ -45,16 +45,32 @@ def memory_and_time(
     layer = sum(sizes[p.path] for p in table if p.stacked) // table.num_layers * dtype.itemsize
     prepared = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
     generating = any(objective.split("search").prompts for objective in prepared if "search" in objective.splits())
-    candidate = total * dtype.itemsize if generating else layer
+    candidate = (total * dtype.itemsize if generating else layer) / home.model
     tokens = sum(map(_tokens, prepared))
     seconds = tokens * 2 * total / _flops(dtype)
     return {
         "models": f"{len(sources)} of {total / 1e6:,.1f}M parameters, {table.num_layers} layers",
-        "bank": f"{bank / 2**20:,.1f} MiB {WHERE[home.name].format(pop=home.pop)}",
-        "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights, {chunk} at once on a device",
-        "time": f"about {seconds:.2g} s a candidate and device for {tokens:,} tokens, before compilation",
+        "bank": _lying(bank, home),
+        "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights, {_at_once(chunk, home)}",
+        "time": f"about {_lasting(seconds, home)} for {tokens:,} tokens, before compilation",
         "compiles": "once for each kind of program, in the first generation",
     }
+
+
+def _lying(size: int, home: Home) -> str:
+    """What of a bank is where. On the device it is divided over `model`."""
+    return f"{size / home.model / 2**20:,.1f} MiB {WHERE[home.name].format(devices=home.pop * home.model)}"
+
+
+def _at_once(chunk: int, home: Home) -> str:
+    if home.model == 1:
+        return f"{chunk} at once on a device"
+    return f"on each of its {home.model} devices, {chunk} at once"
+
+
+def _lasting(seconds: float, home: Home) -> str:
+    whose = "and device" if home.model == 1 else f"on its {home.model} devices"
+    return f"{seconds / home.model:.2g} s a candidate {whose}"
 
 
 def bank_bytes(models: Models, operator: Operator | None) -> int:
@@ -71,7 +87,7 @@ def layers_and_time(
     objectives: Sequence[Objective],
     dtype: np.dtype,
     *,
-    devices: int,
+    home: Home,
     untuned: Sequence[Operator] = (),
 ) -> dict[str, str]:
     """The same for a data-flow search, whose time is that of its longest paths. untuned: what makes untuned merges, of
@@ -82,17 +98,17 @@ def layers_and_time(
     tokens = sum(map(_tokens, prepared))
     seconds = tokens * 2 * (ends + space.hops * layer) / _flops(dtype)
     merging = max((bank_bytes(models.one_layout(), operator) for operator in untuned), default=0)
-    beside = f", {merging / 2**20:,.1f} MiB more while an untuned merge is made" if merging else ""
+    beside = f", {merging / home.model / 2**20:,.1f} MiB more while an untuned merge is made" if merging else ""
     pool = ", ".join(f"{name} {depth}" for name, depth in zip(space.pool.names, space.pool.depths, strict=True))
     fewer = [name for name in space.pool.names if name in models.own]
     heads = f"; KV heads of {', '.join(fewer)} repeated to {models.config.num_kv_heads}" if fewer else ""
     return {
         "models": f"{space.pool.size} layers of {layer / 1e6:,.1f}M parameters ({pool}){heads}",
         "hops": f"2 to {space.hops} layers, chosen from {space.slots} slots; scales: {space.scales}",
-        "bank": f"{sum(stored) / 2**20:,.1f} MiB on each of {devices} devices{beside}",
-        "candidate": f"{layer * dtype.itemsize / 2**20:,.1f} MiB of folded weights, up to "
+        "bank": _lying(sum(stored), home) + beside,
+        "candidate": f"{layer * dtype.itemsize / home.model / 2**20:,.1f} MiB of folded weights, up to "
         f"{(ends + space.hops * layer) / 1e6:,.1f}M parameters when exported",
-        "time": f"at most {seconds:.2g} s a candidate and device for {tokens:,} tokens, before compilation",
+        "time": f"at most {_lasting(seconds, home)} for {tokens:,} tokens, before compilation",
         "compiles": "once for each kind of program, in the first generation, whatever the lengths of the paths",
     }
 

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.interface import Objective
 from jaxmerge.operators.registry import operator
 from jaxmerge.runtime.dtype import compute_dtype
-from jaxmerge.runtime.mesh import MODEL
+from jaxmerge.runtime.mesh import make_mesh
+from jaxmerge.runtime.placement import Placement, model_axes
 from jaxmerge.search.baselines import untuned
 from jaxmerge.search.config import EvolveConfig
 
@@ -26,17 +28,31 @@ def require_blocks(objectives: Sequence[Objective]) -> None:
             )
 
 
-def require_divisible(config: EvolveConfig, mesh: Mesh) -> None:
-    """What needs a whole tensor or row would give other bits where that is divided than in the export."""
-    if mesh.shape[MODEL] == 1:
-        return
+def model_choices(config: EvolveConfig, layout: DecoderConfig, devices: int) -> tuple[int, ...]:
+    """The sizes that `model` may have in `runtime.mesh: auto`, ascending. devices: over which a candidate may be
+    divided. What needs a whole tensor or row would give other bits where that is divided than in the export."""
+    return (1,) if _of_whole_tensors(config) else model_axes(layout, devices)
+
+
+def mesh_of(config: EvolveConfig, layout: DecoderConfig) -> Mesh | None:
+    """The mesh that a config asks for, None for auto. Raises InputError where there is none such."""
+    wanted = config.runtime.mesh
+    if wanted == "auto":
+        return None
+    mesh = make_mesh(wanted.pop, wanted.model)
+    Placement.of(layout, mesh)
+    if wanted.model > 1 and (name := _of_whole_tensors(config)):
+        raise InputError(
+            f"runtime.mesh: model: {wanted.model} divides the tensors, and {name} merges whole ones; use model: 1"
+        )
+    return mesh
+
+
+def _of_whole_tensors(config: EvolveConfig) -> str | None:
+    """The first operator of a search that merges no element alone."""
     names = [merge.operator for merge in untuned(config) if merge.operator is not None]
-    for name in [*names, *([config.space.operator] if config.space.kind != "dataflow" else [])]:
-        if operator(name).scope != "element":
-            raise InputError(
-                f"runtime.mesh: model: {mesh.shape[MODEL]} divides the tensors, and {name} merges whole ones; "
-                "use model: 1"
-            )
+    searched = [config.space.operator] if config.space.kind != "dataflow" else []
+    return next((name for name in (*names, *searched) if operator(name).scope != "element"), None)
 
 
 def dtype_of(config: EvolveConfig) -> np.dtype:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.table import Table
@@ -28,7 +29,7 @@ from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.runtime.memory import here, named
 from jaxmerge.runtime.mesh import MODEL, POP, make_mesh, own_row
-from jaxmerge.runtime.placement import Placement, model_axes
+from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, EvolveConfig
@@ -37,7 +38,7 @@ from jaxmerge.search.engine import Candidate, Measurement
 from jaxmerge.search.engines.home import Home, choose
 from jaxmerge.search.engines.memory import Memory, identities
 from jaxmerge.search.engines.needs import Needs, needs_of
-from jaxmerge.search.engines.requirements import dtype_of, require_blocks, require_divisible
+from jaxmerge.search.engines.requirements import dtype_of, mesh_of, model_choices, require_blocks
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.search.engines.texts import texts_of
 from jaxmerge.search.result import Result
@@ -78,10 +79,7 @@ class ScoringEngine(ABC):
             for objective in self._objectives:
                 objective.reference("search")
         self._dtype = dtype_of(config)
-        wanted = config.runtime.mesh
-        self._mesh = make_mesh() if wanted == "auto" else make_mesh(wanted.pop, wanted.model)
-        self._place = Placement.of(models.config, self._mesh)
-        require_divisible(config, self._mesh)
+        self._wanted = mesh_of(config, models.config)
         self._chunk = CHUNK if config.runtime.chunk == "auto" else int(config.runtime.chunk)
         self._compiles = 0
         self._memory = Memory()
@@ -198,11 +196,27 @@ class ScoringEngine(ABC):
 
     @cached_property
     def _home(self) -> Home:
-        """Where the bank lies. Raises InputError where it fits nowhere."""
+        """Where the bank lies, and over how many devices a candidate. Raises InputError where it fits nowhere."""
         memory = self._config.runtime.memory
-        devices = here(list(self._mesh.devices.flat), None if memory is None else parse_size(memory))
-        models = (self._mesh.shape[MODEL],)
+        devices = here(jax.devices(), None if memory is None else parse_size(memory))
+        if self._wanted is not None:
+            models: tuple[int, ...] = (self._wanted.shape[MODEL],)
+        else:
+            # A candidate's devices are those of one process.
+            models = model_choices(self._config, self._models.config, devices.count // jax.process_count())
         return choose(self._needs, devices, self._config.runtime.bank, models=models, refused=self._refused)
+
+    @cached_property
+    def _mesh(self) -> Mesh:
+        return make_mesh(model=self._home.model) if self._wanted is None else self._wanted
+
+    @cached_property
+    def _place(self) -> Placement:
+        return Placement.of(self._models.config, self._mesh)
+
+    @property
+    def placed(self) -> str:
+        return self._home.line
 
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
         home = self._home if devices is None else self._home_on(devices)
@@ -213,7 +227,7 @@ class ScoringEngine(ABC):
         devices, runtime = named(name), self._config.runtime
         if runtime.memory is not None:
             devices = replace(devices, memory=parse_size(runtime.memory))
-        models = model_axes(self._models.config, devices.count)
+        models = model_choices(self._config, self._models.config, devices.count)
         return choose(self._needs, devices, runtime.bank, models=models, refused=self._refused)
 
     def _needs_of(
@@ -252,7 +266,8 @@ class ScoringEngine(ABC):
 
     @property
     def devices(self) -> str:
-        return f"{self._mesh.size} x {self._mesh.devices.flat[0].device_kind}"
+        found = jax.devices()
+        return f"{len(found)} x {found[0].device_kind}"
 
     def identities(self, genomes: np.ndarray) -> list[bytes]:
         return identities(self._values(genomes))
