@@ -32,7 +32,7 @@ class Placement:
         if model == 1:
             return cls(mesh)
         _require_divisible(config, model)
-        return cls(mesh, frozenset(axis for axis, size in RULES.items() if getattr(config, size) % model == 0))
+        return cls(mesh, divided_axes(config, model))
 
     @property
     def vocabulary_shards(self) -> int:
@@ -47,6 +47,11 @@ class Placement:
         """A host's array on the devices. An axis of size 1 is never divided."""
         named = tuple(axis if size > 1 else "" for axis, size in zip(axes, array.shape, strict=False))
         return place(array, self.sharding(named))
+
+
+def divided_axes(config: DecoderConfig, model: int) -> frozenset[str]:
+    """The logical axes that are divided over `model`."""
+    return frozenset(axis for axis, size in RULES.items() if getattr(config, size) % model == 0)
 
 
 def model_axes(config: DecoderConfig, devices: int) -> tuple[int, ...]:

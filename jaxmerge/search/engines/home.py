@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from jaxmerge.errors import InputError
@@ -15,17 +16,45 @@ USABLE = 0.9
 
 @dataclass(frozen=True)
 class Home:
-    """A bank's home on `devices`: `pop` candidates side by side, each over `model` devices. parts: bytes of each device
-    by what they are for. reason: why no earlier home was taken."""
+    """A bank's home on `devices`: `pop` candidates side by side, each over `model` devices. reason: why no earlier home
+    was taken."""
 
     name: str
     pop: int
     model: int
     devices: Devices
-    sources: str
-    parts: Mapping[str, int]
-    stream: int
+    needs: Needs
     reason: str = ""
+
+    @cached_property
+    def parts(self) -> Mapping[str, int]:
+        """Bytes of each device by what they are for. What is measured besides candidates, such as the parents, is one
+        whole model."""
+        needs, model, streamed = self.needs, self.model, self.name == "host"
+        chunk = needs.chunk
+        bank = {
+            "device": needs.held(needs.bank, model),
+            "sharded": -(-needs.bank // self.pop) + needs.layer,
+            "host": max(2 * needs.layer, needs.ends),
+        }[self.name]
+        whole = chunk if needs.writes else 0 if streamed else 1
+        return {
+            "bank": bank,
+            "merged layer": chunk * needs.held(needs.merged, model, of_layers=True),
+            "a whole model": whole * needs.held(needs.model, model),
+            "activations": chunk * needs.activations,
+            "logits": chunk * needs.logits,
+            "cache": chunk * needs.cached(model),
+            "waiting": chunk * needs.stream if streamed else 0,
+        }
+
+    def held(self, size: int) -> int:
+        """What each device of a candidate holds of weights of this many bytes."""
+        return self.needs.held(size, self.model)
+
+    def at(self, chunk: int) -> "Home":
+        """The same with another number of candidates at once on a device."""
+        return replace(self, needs=replace(self.needs, chunk=chunk))
 
     @property
     def bytes(self) -> int:
@@ -39,7 +68,7 @@ class Home:
     @property
     def waiting(self) -> int:
         """Bytes of a device in which the streams of waiting candidates may lie."""
-        return max(self.stream, int(USABLE * self.devices.memory) - self.bytes + self.parts.get("waiting", 0))
+        return max(self.needs.chunk * self.needs.stream, int(USABLE * self.devices.memory) - self.bytes + self.parts.get("waiting", 0))
 
     @property
     def label(self) -> str:
@@ -50,7 +79,7 @@ class Home:
     def line(self) -> str:
         parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in self.parts.items() if size)
         return (
-            f"{self.devices.name}, {self.sources}: bank {self.name}, pop {self.pop} x model {self.model}, "
+            f"{self.devices.name}, {self.needs.sources}: bank {self.name}, pop {self.pop} x model {self.model}, "
             f"{gigabytes(self.bytes)} of {gigabytes(self.devices.memory)} GB ({parts}){self.reason}"
         )
 
@@ -104,31 +133,7 @@ def _homes(needs: Needs, devices: Devices, models: Sequence[int]) -> Iterator[Ho
             pop = devices.count // model
             # Only a bank on the device is divided over `model` as well.
             if name == "device" or (model == 1 and (name == "host" or pop > 1)):
-                parts = _parts(needs, name, pop, model)
-                yield Home(name, pop, model, devices, needs.sources, parts, needs.chunk * needs.stream)
-
-
-def _parts(needs: Needs, home: str, pop: int, model: int) -> dict[str, int]:
-    """Bytes of one device. What is measured besides candidates, such as the parents, is one whole model."""
-    def split(size: int, over: int = model) -> int:
-        return -(-size // over)
-
-    chunk, streamed = needs.chunk, home == "host"
-    bank = {
-        "device": split(needs.bank),
-        "sharded": split(needs.bank, model * pop) + split(needs.layer),
-        "host": max(2 * needs.layer, needs.ends),
-    }[home]
-    whole = chunk if needs.writes else 0 if streamed else 1
-    return {
-        "bank": bank,
-        "merged layer": chunk * split(needs.merged),
-        "a whole model": whole * split(needs.model),
-        "activations": chunk * needs.activations,
-        "logits": chunk * needs.logits,
-        "cache": chunk * split(needs.cache),
-        "waiting": chunk * needs.stream if streamed else 0,
-    }
+                yield Home(name, pop, model, devices, needs)
 
 
 def _last_of_each(homes: Sequence[Home]) -> list[Home]:

@@ -65,7 +65,7 @@ class JointEngine(DataflowEngine):
             models, self._objectives, self._dtype, home=home, chunk=1, operator=self._part.operator
         )
         whole = sum(math.prod(models.table.shape(parameter)) for parameter in models.table) * FLOAT32.itemsize
-        written = f"; {whole / home.model / 2**20:,.1f} MiB for its merge, where text is generated"
+        written = f"; {home.held(whole) / 2**20:,.1f} MiB for its merge, where text is generated"
         lines = dict(super()._plan(home))
         return lines | {"bank": merging["bank"], "candidate": lines["candidate"] + written}
 

@@ -14,6 +14,7 @@ from jaxmerge.models.likelihood import vocabulary_block
 from jaxmerge.objectives.interface import Batch, Bucket
 from jaxmerge.operators.interface import Operator
 from jaxmerge.population.runner import micro_batches
+from jaxmerge.runtime.placement import divided_axes
 from jaxmerge.search.config import BASE
 
 FLOAT32 = 4
@@ -26,7 +27,7 @@ class Needs:
 
     Of each candidate at once: merged, one merged layer; model, a whole one; activations, of a micro-batch;
     logits, of a block of the head; cache, keys and values of what is written (0: nothing is written); stream, the
-    states of all texts between two layers. chunk: candidates at once. sources: in words.
+    states of all texts between two layers. chunk: candidates at once. sources: in words. config, table: of what runs.
     """
 
     sources: str
@@ -40,10 +41,27 @@ class Needs:
     cache: int
     stream: int
     chunk: int
+    config: DecoderConfig
+    table: Table
 
     @property
     def writes(self) -> bool:
         return self.cache > 0
+
+    def held(self, size: int, model: int, *, of_layers: bool = False) -> int:
+        """What each of `model` devices holds of weights of this many bytes: some tensors are whole on all. of_layers:
+        of weights of layers alone."""
+        divided, whole, mine = divided_axes(self.config, model), 0, 0
+        for parameter in self.table:
+            if parameter.stacked or not of_layers:
+                count = math.prod(self.table.shape(parameter))
+                whole += count
+                mine += count // model if divided.intersection(parameter.axes) else count
+        return -(-size * mine // whole)
+
+    def cached(self, model: int) -> int:
+        """What each of `model` devices holds of the cache."""
+        return self.cache // model if "kv_heads" in divided_axes(self.config, model) else self.cache
 
 
 def needs_of(
@@ -83,6 +101,8 @@ def needs_of(
         cache=max((_cache(config, dtype, rows, length + new) for (rows, length), new in written), default=0),
         stream=tokens * config.hidden_size * dtype.itemsize,
         chunk=chunk,
+        config=config,
+        table=table,
     )
 
 

@@ -45,7 +45,7 @@ def memory_and_time(
     layer = sum(sizes[p.path] for p in table if p.stacked) // table.num_layers * dtype.itemsize
     prepared = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
     generating = any(objective.split("search").prompts for objective in prepared if "search" in objective.splits())
-    candidate = (total * dtype.itemsize if generating else layer) / home.model
+    candidate = home.held(total * dtype.itemsize if generating else layer)
     tokens = sum(map(_tokens, prepared))
     seconds = tokens * 2 * total / _flops(dtype)
     return {
@@ -59,7 +59,7 @@ def memory_and_time(
 
 def _lying(size: int, home: Home) -> str:
     """What of a bank is where. On the device it is divided over `model`."""
-    return f"{size / home.model / 2**20:,.1f} MiB {WHERE[home.name].format(devices=home.pop * home.model)}"
+    return f"{home.held(size) / 2**20:,.1f} MiB {WHERE[home.name].format(devices=home.pop * home.model)}"
 
 
 def _at_once(chunk: int, home: Home) -> str:
@@ -98,7 +98,7 @@ def layers_and_time(
     tokens = sum(map(_tokens, prepared))
     seconds = tokens * 2 * (ends + space.hops * layer) / _flops(dtype)
     merging = max((bank_bytes(models.one_layout(), operator) for operator in untuned), default=0)
-    beside = f", {merging / home.model / 2**20:,.1f} MiB more while an untuned merge is made" if merging else ""
+    beside = f", {home.held(merging) / 2**20:,.1f} MiB more while an untuned merge is made" if merging else ""
     pool = ", ".join(f"{name} {depth}" for name, depth in zip(space.pool.names, space.pool.depths, strict=True))
     fewer = [name for name in space.pool.names if name in models.own]
     heads = f"; KV heads of {', '.join(fewer)} repeated to {models.config.num_kv_heads}" if fewer else ""
@@ -106,7 +106,7 @@ def layers_and_time(
         "models": f"{space.pool.size} layers of {layer / 1e6:,.1f}M parameters ({pool}){heads}",
         "hops": f"2 to {space.hops} layers, chosen from {space.slots} slots; scales: {space.scales}",
         "bank": _lying(sum(stored), home) + beside,
-        "candidate": f"{layer * dtype.itemsize / home.model / 2**20:,.1f} MiB of folded weights, up to "
+        "candidate": f"{home.held(layer * dtype.itemsize) / 2**20:,.1f} MiB of folded weights, up to "
         f"{(ends + space.hops * layer) / 1e6:,.1f}M parameters when exported",
         "time": f"at most {_lasting(seconds, home)} for {tokens:,} tokens, before compilation",
         "compiles": "once for each kind of program, in the first generation, whatever the lengths of the paths",
