@@ -94,7 +94,7 @@ def measure(home: str, folder: Path) -> dict[str, object]:
     values = {name: np.full(shape, chosen_values[name], np.float32) for name, shape in shapes.items()}
     values["weight"] *= np.linspace(0.5, 1.5, CANDIDATES, dtype=np.float32)[:, None, None]
     with Peak() as loading:
-        merger = Merger(models, dtype, make_mesh(1, 1, jax.devices()[:1]), 1, 0, home, 2**40)
+        merger = Merger(models, dtype, make_mesh(1, 1, jax.devices()[:1]), 0, home, 2**40)
         programs = merger.programs(merger.merging(chosen, grid, groups))
     with Peak() as first, counted() as compiled:
         scores = programs.candidates(values).likelihood(batch)

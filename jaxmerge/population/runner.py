@@ -1,7 +1,8 @@
 """A population as objectives see it: P candidates that can be asked for likelihoods and text."""
 
+from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,12 @@ class Programs:
     def candidates(self, values: dict[str, np.ndarray]) -> "Candidates":
         """values: what the population makes weights of, `[P, ...]` each."""
         return Candidates(self, values)
+
+    def at_once(self, chunk: int) -> Self:
+        """The same with `chunk` candidates at once on a device; batches stay where they are."""
+        changed = copy(self)
+        changed.shape = replace(self.shape, chunk=chunk)
+        return changed
 
     def gradient(
         self, values: dict[str, np.ndarray], reference: Reference

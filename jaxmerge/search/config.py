@@ -250,6 +250,12 @@ class EvolveConfig(Strict):
         """Where the config lies: a user's own modules are looked for there."""
         return self._folder
 
+    def running(self, **runtime: Any) -> Self:
+        """The same config with other values of these keys of `runtime`."""
+        changed = self.model_copy(update={"runtime": self.runtime.model_copy(update=runtime)})
+        changed._folder = self.folder
+        return changed
+
     @property
     def operator(self) -> Operator:
         return operator(self.space.operator)

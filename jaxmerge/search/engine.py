@@ -14,6 +14,7 @@ import numpy as np
 from jaxmerge.converters.reference import Location
 from jaxmerge.objectives.interface import Block
 from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engines.texts import Texts
 from jaxmerge.search.result import Result
@@ -109,7 +110,8 @@ class Engine(Protocol):
     @property
     def chosen(self) -> Mapping[str, Any]:
         """`runtime` with its `auto` values as chosen: mesh, bank, chunk, dtype, as the config would write
-        them. Raises InputError for models that no home of the bank has room for."""
+        them; `chunk` is auto until `use` is called. Raises InputError for models that no home of the bank has room
+        for."""
         ...
 
     @property
@@ -130,6 +132,20 @@ class Engine(Protocol):
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
         """What a dry run prints: memory, compilations, time, each a line under its name. devices: those that are
         planned for, such as v5e-16; None: those that are here."""
+        ...
+
+    def chunks(self, population: int) -> tuple[int, ...]:
+        """How many candidates a device may run at once, ascending: one number where the config says it or nothing else
+        fits."""
+        ...
+
+    def timed(self, genomes: np.ndarray, chunk: int) -> Timing:
+        """How long a block of candidates takes on the search split, `chunk` of them at once on a device. Genomes
+        `[P, d]`, of which the first are run; no score of theirs is kept."""
+        ...
+
+    def use(self, chunk: int) -> None:
+        """Run so many candidates at once on a device from now on."""
         ...
 
     def load(self) -> None:

@@ -23,6 +23,7 @@ from jaxmerge.search import resolved
 from jaxmerge.search.algorithms.registry import Algorithm, RandomSearch, algorithm, choose, several
 from jaxmerge.search.baselines import Untuned, has_random_search, parents, stages_of
 from jaxmerge.search.best_recipe import best_recipe
+from jaxmerge.search.chunk import measured
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig, warm_start_of
 from jaxmerge.search.engine import Build, Engine
 from jaxmerge.search.evaluation.report import examined
@@ -178,9 +179,7 @@ def _as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:
     """What decides about bits is chosen once: a resumed run takes over where the config says `auto`."""
     runtime = wanted.runtime
     kept = {key: getattr(recorded.runtime, key) for key in ("chunk", "dtype") if getattr(runtime, key) == "auto"}
-    placed = wanted.model_copy(update={"runtime": runtime.model_copy(update=kept)})
-    placed._folder = wanted.folder
-    return placed
+    return wanted.running(**kept)
 
 
 @dataclass
@@ -205,6 +204,7 @@ class _Evolution:
         log.info("%s", self.engine.placed)
         self.progress(Progress("loading", 0, None, note=self.engine.placed))
         self.engine.load()
+        self._choose_chunk()
         if self.publish:
             self.publish.started(self.folder.path, self.config, self.engine.locations)
         measurements = Measurements(self.folder.measurements, self.engine, context_of(self.engine))
@@ -220,6 +220,17 @@ class _Evolution:
         found = self._search(history, start)
         control = self._random_search(history)
         self._verdict(history, measurements, merges, first, found, control, origin)
+
+    def _choose_chunk(self) -> None:
+        """Once for a run: what its bits depend on is recorded."""
+        if self.config.runtime.chunk != "auto":
+            return
+        chunk, why = measured(self.config, self.engine, self.algorithm.population, limit_of(self.config))
+        self.engine.use(chunk)
+        log.info("%s", why)
+        self.progress(Progress("loading", 0, None, note=why))
+        self.config = self.config.running(chunk=chunk)
+        self.folder.write(self.folder.config, resolved.as_yaml(self.config))
 
     def _is_done(self, history: History) -> bool:
         """Whether the outputs are those of this history and the search has reached its end."""

@@ -183,10 +183,8 @@ def _located(ref: Any, folder: Path) -> Any:
 
 
 def on_any_mesh(recorded: EvolveConfig) -> EvolveConfig:
-    """A run's config for a machine that may have other devices than the run had."""
-    free = recorded.model_copy(update={"runtime": recorded.runtime.model_copy(update={"mesh": "auto", "bank": "auto"})})
-    free._folder = recorded.folder
-    return free
+    """A run's config for a machine that may have other devices than the run had, for one candidate at a time."""
+    return recorded.running(mesh="auto", bank="auto", chunk=1)
 
 
 def require_same_models(recorded: EvolveConfig, engine: Engine, folder: Path) -> None:

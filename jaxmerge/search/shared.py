@@ -24,6 +24,7 @@ from jaxmerge.runtime.distributed import join
 from jaxmerge.runtime.object_store import ObjectStore, is_remote
 from jaxmerge.runtime.peers import Peers
 from jaxmerge.runtime.watch import request_stop
+from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate, Engine, Measurement
 from jaxmerge.search.folder import RunFolder
@@ -125,6 +126,15 @@ class SharedEngine:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
+
+    def chunks(self, population: int) -> tuple[int, ...]:
+        sizes = self._engine.chunks(population)
+        return self._peers.same(lambda: sizes)
+
+    def timed(self, genomes: np.ndarray, chunk: int) -> Timing:
+        self._peers.check()
+        timing = self._engine.timed(genomes, chunk)
+        return self._peers.same(lambda: timing)
 
     def load(self) -> None:
         self._engine.load()

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxmerge.converters.reference import Location
 from jaxmerge.search.baselines import Untuned, untuned
+from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate, Measurement
 from jaxmerge.search.evolve import evolve
@@ -53,11 +54,13 @@ class FakeEngine:
     devices = "1 x fake"
     placed = "1 x fake: bank device"
     pause = 0.0
+    timings: Mapping[int, Timing] = {1: Timing(2.0, 1.0), 2: Timing(2.0, 1.5), 4: Timing(5.0, 4.0)}
 
     def __init__(self, config: EvolveConfig) -> None:
         self.config = config
         self.loaded = 0
         self.calls: list[tuple[str, int]] = []
+        self.tried: list[int] = []
         self.locations = {name: Location(config.folder / name) for name in (*config.models, "base")}
         self.tokenizer = config.folder / "base"
 
@@ -71,6 +74,17 @@ class FakeEngine:
 
     def plan(self, devices: str | None = None) -> dict[str, str]:
         return {"memory": "none"}
+
+    def chunks(self, population: int) -> tuple[int, ...]:
+        return (1, 2, 4)
+
+    def timed(self, genomes: np.ndarray, chunk: int) -> Timing:
+        assert self.loaded and len(genomes)
+        self.tried.append(chunk)
+        return self.timings[chunk]
+
+    def use(self, chunk: int) -> None:
+        self.chosen = self.chosen | {"chunk": chunk}
 
     def load(self) -> None:
         self.loaded += 1

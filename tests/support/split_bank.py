@@ -36,9 +36,7 @@ def collectives(program: str) -> tuple[list[int], list[int]]:
 
 
 def engine_over(bank: str, config: EvolveConfig) -> ParameterEngine:
-    chosen = config.model_copy(update={"runtime": config.runtime.model_copy(update={"bank": bank})})
-    chosen._folder = config.folder
-    engine = ParameterEngine(chosen)
+    engine = ParameterEngine(config.running(bank=bank))
     assert engine.chosen["bank"] == bank and engine.chosen["mesh"]["pop"] == 8
     engine.load()
     return engine

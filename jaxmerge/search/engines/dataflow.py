@@ -154,7 +154,7 @@ class DataflowEngine(ScoringEngine):
     def _merger(self) -> Merger:
         # One for each use, whose bank goes with it: the pool's own has the models' layers in memory already.
         models = self._models.one_layout()
-        return Merger(models, self._dtype, self._mesh, self._chunk, self._config.search.seed)
+        return Merger(models, self._dtype, self._mesh, self._config.search.seed)
 
     def _judges(self, candidate: Candidate) -> Sequence[Objective]:
         if isinstance(candidate, Untuned) and candidate.operator is None:

@@ -68,7 +68,8 @@ class Home:
     @property
     def waiting(self) -> int:
         """Bytes of a device in which the streams of waiting candidates may lie."""
-        return max(self.needs.chunk * self.needs.stream, int(USABLE * self.devices.memory) - self.bytes + self.parts.get("waiting", 0))
+        left = int(USABLE * self.devices.memory) - self.bytes + self.parts["waiting"]
+        return max(self.needs.chunk * self.needs.stream, left)
 
     @property
     def label(self) -> str:

@@ -70,10 +70,10 @@ class Merger:
     """Merges of models of one layout. The bank is loaded when it is first needed."""
 
     def __init__(
-        self, models: Models, dtype: np.dtype, mesh: Mesh, chunk: int, seed: int, home: str = "device", waiting: int = 0
+        self, models: Models, dtype: np.dtype, mesh: Mesh, seed: int, home: str = "device", waiting: int = 0
     ) -> None:
         """dtype: of what is merged. seed: of the masks. home: see `home.HOMES`. waiting: see `streamed.Streamed`."""
-        self.models, self.dtype, self.mesh, self.chunk, self.seed = models, dtype, mesh, chunk, seed
+        self.models, self.dtype, self.mesh, self.seed = models, dtype, mesh, seed
         self.home, self.waiting = home, waiting
         self._place = Placement.of(models.config, mesh)
         self._place_source = Splitting(mesh) if home == "sharded" else self._place
@@ -118,9 +118,9 @@ class Merger:
     def _places(self, sources: tuple[str, ...]) -> list[int]:
         return [list(self.models.experts).index(name) for name in sources]
 
-    def programs(self, merging: AnyMerging) -> Programs:
-        """What scores candidates."""
-        shape = Shape(self.models.config, self.dtype, self.mesh, self.chunk)
+    def programs(self, merging: AnyMerging, chunk: int = 1) -> Programs:
+        """What scores candidates, `chunk` at once on a device."""
+        shape = Shape(self.models.config, self.dtype, self.mesh, chunk)
         return Programs(shape, merging) if isinstance(merging, Merging) else Streamed(shape, merging, self.waiting)
 
     def merged(self, merging: AnyMerging, values: Values) -> Params:

@@ -61,7 +61,7 @@ class ParameterEngine(ScoringEngine):
     @cached_property
     def _merger(self) -> Merger:
         home, seed = self._home, self._config.search.seed
-        return Merger(self._models, self._dtype, self._mesh, self._chunk, seed, home.name, home.waiting)
+        return Merger(self._models, self._dtype, self._mesh, seed, home.name, home.waiting)
 
     @property
     def _needs(self) -> Needs:
@@ -82,7 +82,7 @@ class ParameterEngine(ScoringEngine):
 
     def load(self) -> None:
         self._merging = self._part.merging(self._merger, self._dtype)
-        self._programs = self._merger.programs(self._merging)
+        self._programs = self._merger.programs(self._merging, self._chunk)
 
     def _values(self, genomes: np.ndarray) -> Values:
         return self._space.decode(genomes)

@@ -1,23 +1,20 @@
 """What the engines of all spaces do alike: objectives, devices, and scores from runners."""
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.table import Table
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.reference import Location
-from jaxmerge.converters.writer import parse_size
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.interface import Block, Objective, Runner
@@ -27,27 +24,24 @@ from jaxmerge.objectives.weighted import Scores, score_all
 from jaxmerge.operators.interface import Operator
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
-from jaxmerge.runtime.memory import here, named
-from jaxmerge.runtime.mesh import MODEL, POP, make_mesh, own_row
+from jaxmerge.runtime.mesh import POP, own_row
 from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned
+from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.costs import GRADIENT
 from jaxmerge.search.engine import Candidate, Measurement
-from jaxmerge.search.engines.home import Home, choose
+from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.memory import Memory, identities
 from jaxmerge.search.engines.needs import Needs, needs_of
-from jaxmerge.search.engines.requirements import dtype_of, mesh_of, model_choices, require_blocks
+from jaxmerge.search.engines.placed import Placed
+from jaxmerge.search.engines.requirements import require_blocks
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.search.engines.texts import texts_of
 from jaxmerge.search.result import Result
 from jaxmerge.spaces.parameter import Values
 from jaxmerge.tokens.tokenizer import Tokenizer
-
-# Candidates at once on a device where the config does not say: mapped one after another. On a busy CPU, with the
-# demo's 0.3M parameters, 16 candidates took 3.7 s so, and 5.6 s vmapped by 4 or 8; other sizes were not measured.
-CHUNK = 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Relaxation:
     pulled: Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
-class ScoringEngine(ABC):
+class ScoringEngine(Placed):
     """Implements `search.engine.Engine` but for what its space decides: how long a genome is, how genomes become
     models that run, where a search starts, and what a candidate is as a recipe and as a folder.
 
@@ -68,8 +62,7 @@ class ScoringEngine(ABC):
     """
 
     def __init__(self, config: EvolveConfig, models: Models) -> None:
-        self._config = config
-        self._models = models
+        super().__init__(config, models)
         self._objectives = build_objectives(
             config.objectives, Tokenizer.open(models.tokenizer), config.folder, models.config.vocab_size
         )
@@ -78,9 +71,6 @@ class ScoringEngine(ABC):
         if config.search.warm_start is not None or config.search.algorithm in OPTIMIZERS:
             for objective in self._objectives:
                 objective.reference("search")
-        self._dtype = dtype_of(config)
-        self._wanted = mesh_of(config, models.config)
-        self._chunk = CHUNK if config.runtime.chunk == "auto" else int(config.runtime.chunk)
         self._compiles = 0
         self._memory = Memory()
         self._programs: Programs | None = None
@@ -105,15 +95,6 @@ class ScoringEngine(ABC):
     @abstractmethod
     def _plan(self, home: Home) -> Mapping[str, str]:
         """Lines of a dry run, besides that of memory."""
-
-    @property
-    @abstractmethod
-    def _needs(self) -> Needs: ...
-
-    @property
-    @abstractmethod
-    def _refused(self) -> Mapping[str, str]:
-        """Homes that the bank cannot have, each with the reason."""
 
     @abstractmethod
     def load(self) -> None: ...
@@ -194,41 +175,10 @@ class ScoringEngine(ABC):
     def tokenizer(self) -> Path:
         return self._models.tokenizer
 
-    @cached_property
-    def _home(self) -> Home:
-        """Where the bank lies, and over how many devices a candidate. Raises InputError where it fits nowhere."""
-        memory = self._config.runtime.memory
-        devices = here(jax.devices(), None if memory is None else parse_size(memory))
-        if self._wanted is not None:
-            models: tuple[int, ...] = (self._wanted.shape[MODEL],)
-        else:
-            # A candidate's devices are those of one process.
-            models = model_choices(self._config, self._models.config, devices.count // jax.process_count())
-        return choose(self._needs, devices, self._config.runtime.bank, models=models, refused=self._refused)
-
-    @cached_property
-    def _mesh(self) -> Mesh:
-        return make_mesh(model=self._home.model) if self._wanted is None else self._wanted
-
-    @cached_property
-    def _place(self) -> Placement:
-        return Placement.of(self._models.config, self._mesh)
-
-    @property
-    def placed(self) -> str:
-        return self._home.line
-
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
         home = self._home if devices is None else self._home_on(devices)
         lines = {**self._plan(home), "memory": home.line}
         return lines if devices is None else lines | {"time": f"{lines['time']}, at the speed of this machine"}
-
-    def _home_on(self, name: str) -> Home:
-        devices, runtime = named(name), self._config.runtime
-        if runtime.memory is not None:
-            devices = replace(devices, memory=parse_size(runtime.memory))
-        models = model_choices(self._config, self._models.config, devices.count)
-        return choose(self._needs, devices, runtime.bank, models=models, refused=self._refused)
 
     def _needs_of(
         self,
@@ -252,22 +202,26 @@ class ScoringEngine(ABC):
         )
 
     @property
-    def chosen(self) -> Mapping[str, Any]:
-        return {
-            "mesh": {"pop": self._mesh.shape[POP], "model": self._mesh.shape[MODEL]},
-            "bank": self._home.name,
-            "chunk": self._chunk,
-            "dtype": self._dtype.name,
-        }
-
-    @property
     def compiles(self) -> int:
         return self._compiles
 
-    @property
-    def devices(self) -> str:
-        found = jax.devices()
-        return f"{len(found)} x {found[0].device_kind}"
+    def timed(self, genomes: np.ndarray, chunk: int) -> Timing:
+        self._run_at_once(chunk)
+        runner, draw = self._candidates(genomes[: chunk * self._mesh.shape[POP]]), 0 if self.sampled else None
+        times = [time.perf_counter()]
+        for _ in range(2):
+            self._scored(lambda: score_all(self._objectives, runner, "search", draw))
+            times.append(time.perf_counter())
+        return Timing(times[1] - times[0], times[2] - times[1])
+
+    def use(self, chunk: int) -> None:
+        self._run_at_once(chunk)
+        self._settled = True
+
+    def _run_at_once(self, chunk: int) -> None:
+        assert self._programs is not None, "load() comes first"
+        self._chunk, self._home = chunk, self._home.at(chunk)
+        self._programs = self._programs.at_once(chunk)
 
     def identities(self, genomes: np.ndarray) -> list[bytes]:
         return identities(self._values(genomes))

@@ -161,8 +161,7 @@ def test_what_cannot_be_streamed_is_refused_before_a_weight_is_read(
 def test_an_engine_over_a_bank_on_the_host_is_the_same_engine(tmp_path: Path) -> None:
     config = read_config(write_world(tmp_path, space=TIES))
     # By its bytes: with the whole bank a device would need 160 kB.
-    small = config.model_copy(update={"runtime": config.runtime.model_copy(update={"memory": "140kB"})})
-    small._folder = config.folder
+    small = config.running(memory="140kB")
     device, host = ParameterEngine(config), ParameterEngine(small)
     assert (device.chosen["bank"], host.chosen["bank"]) == ("device", "host")
     genomes = np.random.default_rng(4).random((2, device.dimension), dtype=np.float32)
