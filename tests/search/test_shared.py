@@ -31,7 +31,8 @@ SEARCH = {"population": 6, "generations": GENERATIONS, "seed": 1, "baselines": [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = write_world(tmp_path_factory.mktemp("world"), search=SEARCH)
+    # Two runs that each time how many candidates run at once may choose otherwise.
+    path = write_world(tmp_path_factory.mktemp("world"), search=SEARCH, runtime={"chunk": 1})
     # All of one shape: every split is scored by the same few programs, whose compilation is what these tests wait for.
     rng = np.random.default_rng(5)
     for split in ("search", "validation", "test"):
