@@ -111,7 +111,7 @@ class _Ready:
 def _ready(leg: Leg, part: Part, build: Build) -> _Ready:
     wanted = leg.config
     if leg.folder.config.is_file():
-        wanted = _as_placed(wanted, resolved.read_recorded(leg.folder.config))
+        wanted = resolved.as_placed(wanted, resolved.read_recorded(leg.folder.config))
     engine = part.engine(build(wanted), leg.folder)
     made = algorithm_of(wanted, engine)
     require_usable(wanted, engine, made)
@@ -173,13 +173,6 @@ def require_usable(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -
     require_evaluable(config, engine)
     if config.search.start not in ("baseline", "center"):
         engine.start(config.folder / config.search.start)
-
-
-def _as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:
-    """What decides about bits is chosen once: a resumed run takes over where the config says `auto`."""
-    runtime = wanted.runtime
-    kept = {key: getattr(recorded.runtime, key) for key in ("chunk", "dtype") if getattr(runtime, key) == "auto"}
-    return wanted.running(**kept)
 
 
 @dataclass

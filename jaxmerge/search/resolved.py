@@ -182,6 +182,13 @@ def _located(ref: Any, folder: Path) -> Any:
     return spelled_out(ref, folder)
 
 
+def as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:
+    """What decides about bits is chosen once: a resumed run takes over where the config says `auto`."""
+    runtime = wanted.runtime
+    kept = {key: getattr(recorded.runtime, key) for key in ("chunk", "dtype") if getattr(runtime, key) == "auto"}
+    return wanted.running(**kept)
+
+
 def on_any_mesh(recorded: EvolveConfig) -> EvolveConfig:
     """A run's config for a machine that may have other devices than the run had, for one candidate at a time."""
     return recorded.running(mesh="auto", bank="auto", chunk=1)
