@@ -1,6 +1,6 @@
 """Model Breadcrumbs: task vectors without their smallest elements and without their outliers, summed."""
 
-from jaxmerge.operators.consensus import plain_sum
+from jaxmerge.kernels.merge_tile.consensus import plain_sum
 from jaxmerge.operators.task_vector import task_vector_operator
 from jaxmerge.operators.trims import OUTLIERS
 

@@ -1,6 +1,6 @@
 """Model Breadcrumbs with the sign election of TIES."""
 
-from jaxmerge.operators.consensus import elected_sum
+from jaxmerge.kernels.merge_tile.consensus import elected_sum
 from jaxmerge.operators.task_vector import task_vector_operator
 from jaxmerge.operators.trims import OUTLIERS
 

@@ -1,6 +1,6 @@
 """DARE, linear: drop elements of task vectors at random, rescale, sum."""
 
-from jaxmerge.operators.consensus import plain_sum
+from jaxmerge.kernels.merge_tile.consensus import plain_sum
 from jaxmerge.operators.task_vector import task_vector_operator
 from jaxmerge.operators.trims import RANDOM
 

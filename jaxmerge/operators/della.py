@@ -1,6 +1,6 @@
 """DELLA: drop elements at random, small ones rather than large ones, rescale, elect signs as TIES does."""
 
-from jaxmerge.operators.consensus import elected_sum
+from jaxmerge.kernels.merge_tile.consensus import elected_sum
 from jaxmerge.operators.task_vector import task_vector_operator
 from jaxmerge.operators.trims import RANKED
 

@@ -1,6 +1,6 @@
 """DELLA without its sign election: drop elements at random, small ones rather than large ones, rescale, sum."""
 
-from jaxmerge.operators.consensus import plain_sum
+from jaxmerge.kernels.merge_tile.consensus import plain_sum
 from jaxmerge.operators.task_vector import task_vector_operator
 from jaxmerge.operators.trims import RANKED
 

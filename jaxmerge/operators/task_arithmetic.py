@@ -1,6 +1,6 @@
 """Task arithmetic: the base plus a weighted sum of task vectors."""
 
-from jaxmerge.operators.consensus import plain_sum
+from jaxmerge.kernels.merge_tile.consensus import plain_sum
 from jaxmerge.operators.task_vector import task_vector_operator
 from jaxmerge.operators.trims import NONE
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmerge.kernels.merge_tile.consensus import Combine
 from jaxmerge.operators.arithmetic import depart, divided, rounded
-from jaxmerge.operators.consensus import Combine
 from jaxmerge.operators.interface import Operator, Parameter, Params, Stats, Tile
 from jaxmerge.operators.trims import Trim
 

@@ -1,4 +1,4 @@
-"""Keys, draws and thresholds of the mask field."""
+"""The mask field by the implementation that is asked for; its keys, draws and thresholds."""
 
 import math
 from hashlib import blake2b
@@ -6,11 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from jaxmerge.kernels.mask_field.reference import field
+from jaxmerge.kernels import choice
 
 __all__ = ["BITS", "draw", "field", "keep", "keep_below", "mask_key"]
 
 BITS = 24  # of each word are used: a density is exact in float32, and so is the comparison
+
+
+def field(key: Any, rows: Any, columns: int, *, implementation: str | None = None) -> Any:
+    """Random words for whole rows of a tensor, the same from every implementation.
+
+    key: uint32 `[2]`; rows: uint32 `[...]`, the row index within the tensor (leading axes flattened).
+    Returns uint32 `[..., columns]`, a NumPy or a JAX array like `rows`. implementation: see `choice`.
+    """
+    return choice.run("mask_field.field", implementation, key, rows, columns)
 
 
 def mask_key(seed: int, place: int, tensor: str) -> np.ndarray:

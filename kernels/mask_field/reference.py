@@ -24,16 +24,21 @@ def mix(x: Any) -> Any:
     return x ^ (x >> 16)
 
 
-def field(key: Any, rows: Any, columns: int) -> Any:
-    """Random words for whole rows of a tensor.
+def row_words(key: Any, rows: Any) -> tuple[Any, Any]:
+    """The two words of each row: uint32 of the shape of `rows`, the row index within the tensor."""
+    first = mix(mix(rows ^ key[0]) ^ key[1])
+    return first, mix(first + GOLDEN)
 
-    key: uint32 `[2]`; rows: uint32 `[...]`, the row index within the tensor (leading axes flattened).
-    Returns uint32 `[..., columns]`, a NumPy or a JAX array like `rows`. A field depends on nothing else.
-    """
-    index = rows[..., None]
-    first = mix(mix(index ^ key[0]) ^ key[1])
-    second = mix(first + GOLDEN)
-    x = np.arange(columns, dtype=np.uint32) ^ first
+
+def element_words(words: tuple[Any, Any], columns: Any) -> Any:
+    """The words of elements, from those of their rows and their columns: uint32 arrays that broadcast."""
+    first, second = words
+    x = columns ^ first
     x = (x ^ (x >> 16)) * FIRST ^ second
     x = (x ^ (x >> 15)) * SECOND
     return x ^ (x >> 16)
+
+
+def field(key: Any, rows: Any, columns: int) -> Any:
+    """See `api.field`."""
+    return element_words(row_words(key, rows[..., None]), np.arange(columns, dtype=np.uint32))

@@ -13,10 +13,7 @@ CHUNK = 1 << 16  # elements that are worked on while they stay in the cache
 
 
 def smallest_kept(magnitudes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The smallest of the `counts[g]` largest magnitudes, float32 `[G]`.
-
-    magnitudes: float32 of any shape, not negative, no NaN; counts: integers `[G]` in [1, n].
-    """
+    """See `api.smallest_kept`."""
     bits = np.ascontiguousarray(magnitudes, np.float32).reshape(-1).view(np.uint32)
     ranks = bits.size - np.asarray(counts, np.int64)  # ascending
     chunks = [bits[start : start + CHUNK] for start in range(0, bits.size, CHUNK)]

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from kernel_world import lowered
 
-from jaxmerge.kernels.mask_field import draw, field, keep, keep_below, mask_key
+from jaxmerge.kernels.mask_field import draw, field, keep, keep_below, mask_key, pallas_gpu, pallas_tpu
 
 KEY = mask_key(7, 0, "layers.0.weight")
 
@@ -19,6 +20,25 @@ def test_numpy_and_jax_give_the_same_bits():
     compiled = jax.jit(field, static_argnums=2)(jnp.asarray(KEY), jnp.asarray(rows), 300)
     assert compiled.dtype == jnp.uint32 and compiled.shape == (2, 2, 300)
     np.testing.assert_array_equal(np.asarray(compiled), field(KEY, rows, 300))
+
+
+@pytest.mark.parametrize("kernel, options", [(pallas_tpu, {"block": (8, 128)}), (pallas_gpu, {})])
+def test_kernels_give_the_same_bits(kernel, options):
+    rows = np.random.default_rng(0).integers(0, 2**32, (2, 10), np.uint64).astype(np.uint32)
+    found = kernel.field(KEY, rows, 160, interpret=True, **options)
+    assert found.dtype == jnp.uint32
+    np.testing.assert_array_equal(found, field(KEY, rows, 160))
+
+
+@pytest.mark.parametrize("platform, kernel", [("tpu", pallas_tpu), ("cuda", pallas_gpu)])
+def test_kernels_lower(platform, kernel):
+    text = lowered(lambda key, rows: kernel.field(key, rows, 1024), platform, KEY, np.arange(512, dtype=np.uint32))
+    assert ("tpu_custom_call" if platform == "tpu" else "triton") in text
+
+
+@pytest.mark.parametrize("name", ["pallas_tpu", "pallas_gpu"])
+def test_a_field_that_kernels_do_not_take_comes_from_the_reference(name):
+    np.testing.assert_array_equal(field(KEY, np.uint32(3), 50, implementation=name), words(4, 50)[3])
 
 
 def test_one_row_has_no_row_axis():

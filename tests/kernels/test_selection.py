@@ -1,7 +1,12 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from kernel_world import lowered
 
-from jaxmerge.kernels.selection import Places, smallest_kept
+from jaxmerge.kernels.selection import Places, pallas_gpu, pallas_tpu, radix, smallest_kept
 
 RNG = np.random.default_rng(0)
 CASES = {
@@ -23,6 +28,35 @@ def test_smallest_kept_is_the_order_statistic(case, many):
     x = CASES[case]
     counts = np.linspace(1, x.size, 64 if many else 1).astype(int)
     np.testing.assert_array_equal(smallest_kept(x, counts), np.sort(x.ravel())[::-1][counts - 1])
+
+
+# Of one size, so that each is compiled once.
+SMALL = {name: np.resize(CASES[name], 4999) for name in CASES}
+TRACED = {
+    "radix": jax.jit(radix.smallest_kept),
+    "tpu": jax.jit(partial(pallas_tpu.smallest_kept, rows=16, interpret=True)),
+    "gpu": jax.jit(partial(pallas_gpu.smallest_kept, interpret=True)),
+}
+
+
+@pytest.mark.parametrize("implementation", TRACED)
+@pytest.mark.parametrize("case", SMALL)
+def test_traced_selection_is_that_of_the_reference(implementation, case):
+    x, counts = SMALL[case], np.array([1, 2, 1500, 4998, 4999], np.int32)
+    np.testing.assert_array_equal(TRACED[implementation](x, counts), smallest_kept(x, counts))
+
+
+@pytest.mark.parametrize("platform, kernel", [("tpu", pallas_tpu), ("cuda", pallas_gpu)])
+def test_kernels_lower(platform, kernel):
+    text = lowered(kernel.smallest_kept, platform, jnp.ones((256, 1024)), jnp.ones((16,), jnp.int32))
+    assert ("tpu_custom_call" if platform == "tpu" else "triton") in text
+
+
+@pytest.mark.parametrize("name", ["pallas_tpu", "pallas_gpu"])
+def test_more_counts_than_a_kernel_takes_go_to_the_reference(name):
+    counts = np.arange(1, 66)
+    x = CASES["few values"]
+    np.testing.assert_array_equal(smallest_kept(x, counts, implementation=name), smallest_kept(x, counts))
 
 
 @pytest.mark.parametrize("bits", [32, 24])

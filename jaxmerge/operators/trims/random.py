@@ -76,6 +76,13 @@ def drawn(size: np.ndarray, key: np.ndarray, below: np.ndarray) -> Iterator[tupl
         yield size[cut].reshape(-1), place(draws.reshape(-1))
 
 
+def ratio(i: int, stats: Stats, params: Params) -> Array:
+    """What the elements of source i that are kept are multiplied with, if they are rescaled."""
+    probability = at("density", i, stats, params, "density")
+    expected = 1 / jnp.where(probability > 0, probability, 1.0)
+    return jnp.where(params["published"] != 0, expected, at("ratio", i, stats, params, "density"))
+
+
 def trim(delta: Array, i: int, tile: Tile, stats: Stats, params: Params) -> Array:
     """Keeps the elements whose draw of the mask field lies below the density, or those of a recorded mask."""
     if "mask" in tile.fields:
@@ -83,10 +90,7 @@ def trim(delta: Array, i: int, tile: Tile, stats: Stats, params: Params) -> Arra
     else:
         words = mask_field.field(stats["key"][i], tile.rows, delta.shape[-1])
         kept = mask_field.keep(words, at("below", i, stats, params, "density"))
-    probability = at("density", i, stats, params, "density")
-    expected = 1 / jnp.where(probability > 0, probability, 1.0)
-    ratio = jnp.where(params["published"] != 0, expected, at("ratio", i, stats, params, "density"))
-    return jnp.where(kept, rescaled(delta, ratio, params), 0)
+    return jnp.where(kept, rescaled(delta, ratio(i, stats, params), params), 0)
 
 
 RANDOM = Trim(prepare, trim, (density(), PUBLISHED))
