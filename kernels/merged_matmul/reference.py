@@ -1,22 +1,25 @@
-"""The merged matmul in XLA: one candidate after another, each merge written and read again.
+"""The merged matmul in XLA: one candidate after another.
 
 Roofline, for an element of W and a candidate with T tokens, K sources and a base in bfloat16, B candidates in a block:
 
 | | bytes | vector operations of TIES | flops of the product |
 |---|---|---|---|
-| here | 2 (K + 1) read, 2 written, 2 read | 19 K + 16 | 2 T |
+| XLA for TPUs, which merges inside the product | 2 (K + 1) read | 19 K + 16 | 2 T |
+| XLA for GPUs, which writes each merge | 2 (K + 1) read, 2 written, 2 read | 19 K + 16 | 2 T |
 | kernels | 2 (K + 1) / B read | 17 K + 15, and (2 K + 1) / B | 2 T |
 
-With K = 3 and B = 8, in picoseconds; the last column is for T = 128:
+For K = 3 the TPU compiler counts 8.1 bytes; what XLA does on GPUs is supposed. In picoseconds, with K = 3, B = 8, and
+the product for T = 128:
 
-| | bytes here | bytes of a kernel | TIES | task arithmetic | product |
+| | bytes here | operations here: arithmetic, TIES, DARE-TIES | bytes of a kernel | its operations | product |
 |---|---|---|---|---|---|
-| TPU v5e (0.82 TB/s, 6.1 T operations/s, 197 TFLOP/s) | 14.6 | 1.2 | 11.0 | 2.9 | 1.3 |
-| H200 (4.8 TB/s, 33 T operations/s, 989 TFLOP/s) | 2.5 | 0.2 | 2.0 | 0.5 | 0.3 |
+| TPU v5e (0.82 TB/s, 6.1 T operations/s, 197 TFLOP/s) | 9.8 | 3.9, 12.0, 17.4 | 1.2 | 2.9, 11.0, 11.2 | 1.3 |
+| H200 (4.8 TB/s, 33 T operations/s, 989 TFLOP/s) | 2.5 | 0.7, 2.2, 3.2 | 0.2 | 0.5, 2.0, 2.1 | 0.3 |
 
-XLA's time is that of its bytes until the product takes longer, from T* = 6 FLOP/s over B/s tokens on: 1440 on a v5e,
-1240 on an H200. A kernel's is the sum of its last columns, less what overlaps. So at 128 tokens task arithmetic may
-gain 3x to 5x and TIES, which the vector unit bounds, 1.2x; at T* nothing is left to gain. These are estimates.
+What overlaps takes as long as the longest; a kernel's operations and its product overlap in part. So task arithmetic
+may gain 2x to 3x at 128 tokens, DARE-TIES, whose hash is computed once for a block, 1.4x, and TIES nothing: there the
+vector unit is the limit. Bytes cease to matter from T* tokens a candidate on: 4 FLOP/s over B/s on a v5e (960), 6 on an
+H200 (1240). These are estimates; `benchmarks/kernels.py` measures.
 """
 
 from collections.abc import Sequence
