@@ -121,6 +121,14 @@ ROWS = (
         lambda r: f"differ by {r['transformers_difference']:.0e}",
     ),
     Row(
+        "Pallas kernels, cases that the TPU compiler takes, without a TPU",
+        "all",
+        "kernels_compiled",
+        lambda rows: "; ".join(
+            f"{row['device']} {sum(case['kernels'] for case in row['cases'])} of {len(row['cases'])}" for row in rows
+        ),
+    ),
+    Row(
         "report of 25,600 candidates, seconds",
         "",
         "report",
