@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxmerge.evolution import evolve
     from jaxmerge.loading import load
+    from jaxmerge.merging.difference import diff
     from jaxmerge.merging.export import export
     from jaxmerge.merging.extraction import extract_lora
     from jaxmerge.merging.inspection import inspect
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Model": "jaxmerge.models.module:CausalLM",
     "Run": "jaxmerge.search.run:Run",
+    "diff": "jaxmerge.merging.difference:diff",
     "evaluate": "jaxmerge.objectives.evaluation:evaluate",
     "evolve": "jaxmerge.evolution:evolve",
     "export": "jaxmerge.merging.export:export",
@@ -31,7 +33,19 @@ _HOMES = {
     "merge": "jaxmerge.merging.merge:merge",
 }
 
-__all__ = ["Model", "Run", "__version__", "evaluate", "evolve", "export", "extract_lora", "inspect", "load", "merge"]
+__all__ = [
+    "Model",
+    "Run",
+    "__version__",
+    "diff",
+    "evaluate",
+    "evolve",
+    "export",
+    "extract_lora",
+    "inspect",
+    "load",
+    "merge",
+]
 
 
 def __getattr__(name: str) -> Any:

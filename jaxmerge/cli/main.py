@@ -18,7 +18,7 @@ from jaxmerge.errors import Interrupted, JaxmergeError, error_lines
 from jaxmerge.runtime.compilation_cache import keep_compilations
 
 COMMANDS = (
-    *("merge", "evolve", "evaluate", "convert", "inspect", "export", "extract-lora"),
+    *("merge", "evolve", "evaluate", "convert", "inspect", "diff", "export", "extract-lora"),
     *("report", "watch", "launch", "demo"),
 )
 # Those whose last folder is what they write.

@@ -2,9 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -63,9 +62,9 @@ class Moments:
         norm, base = math.sqrt(self.products[model, model]), math.sqrt(self.base_square)
         return {
             "norm": norm,
-            "mean_absolute": _ratio(float(self.absolute[model]), self.count),
-            "changed": _ratio(float(self.changed[model]), self.count),
-            "relative": _ratio(norm, base),
+            "mean_absolute": ratio(float(self.absolute[model]), self.count),
+            "changed": ratio(float(self.changed[model]), self.count),
+            "relative": ratio(norm, base),
         }
 
     def kinship(self) -> dict[str, list[list[float | None]]]:
@@ -95,6 +94,11 @@ def shared_tensors(checkpoints: Sequence[Checkpoint]) -> list[str]:
         if info.dtype.kind not in "biu"
         and all(name in other.tensors and other.tensors[name].shape == info.shape for other in others)
     ]
+    return in_order(names)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Embedding, layers by number, head; in each the order given."""
     return sorted(names, key=_order)
 
 
@@ -112,16 +116,17 @@ def measure_deltas(
     names = shared_tensors([base, *models])
     for done, name in enumerate(names, 1):
         group = group_of(name)
-        for blocks in _blocks([base, *models], name, blocks_of_each):
-            moments = Moments.of(blocks[0], blocks[1:] - blocks[0])
+        for block in blocks([base, *models], name, blocks_of_each):
+            moments = Moments.of(block[0], block[1:] - block[0])
             groups[group] = groups.get(group, Moments.zero(len(models))) + moments
         if progress:
             progress(done, len(names))
     return groups
 
 
-def _blocks(checkpoints: list[Checkpoint], name: str, most: int | None) -> Any:
-    """The tensor of all checkpoints by blocks of rows, at most `most` of them: float64 `[1 + K, n]`."""
+def blocks(checkpoints: list[Checkpoint], name: str, most: int | None = None) -> Iterator[np.ndarray]:
+    """A tensor of all checkpoints by blocks of rows, at most `most` of them: float64 `[checkpoints, n]`.
+    CheckpointError where one has NaN or infinite values."""
     shape = checkpoints[0].tensors[name].shape
     rows = shape[0] if shape else 1
     step = max(1, BLOCK // max(1, math.prod(shape[1:])))
@@ -147,10 +152,11 @@ def _order(name: str) -> tuple[int, int]:
 def _normalised(products: np.ndarray) -> list[list[float | None]]:
     sizes = np.sqrt(np.maximum(np.diag(products), 0))
     return [
-        [_ratio(float(value), float(a * b)) for value, b in zip(row, sizes, strict=True)]
+        [ratio(float(value), float(a * b)) for value, b in zip(row, sizes, strict=True)]
         for row, a in zip(products, sizes, strict=True)
     ]
 
 
-def _ratio(a: float, b: float) -> float | None:
+def ratio(a: float, b: float) -> float | None:
+    """a / b, None where b is zero."""
     return a / b if b else None

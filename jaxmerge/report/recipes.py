@@ -16,20 +16,20 @@ _LABELS = 14
 MODEL_COLOURS = 6
 
 
-def heat_map(table: RecipeTable, parameter: str) -> str:
-    """One parameter, experts down and groups across: strength of colour by size, blue above 0, orange below."""
+def heat_map(table: RecipeTable, parameter: str, characters: int = 11) -> str:
+    """One parameter, experts down and groups across: strength of colour by size, blue above 0, orange below.
+    characters: of an expert's name, for which there is room at the left."""
     rows = list(zip(*table.parameters[parameter], strict=True))
     names = table.experts if len(rows) == len(table.experts) else ("all",) * len(rows)
     count = len(table.groups)
     largest = max((abs(v) for row in rows for v in row if math.isfinite(v)), default=0) or 1
     frame = Frame((0, count), (0, 1), _ROW * len(rows))
     for k, (name, row) in enumerate(zip(names, rows, strict=True)):
-        frame.add_behind(
-            tag("g", title(name), text(short(name, 11), x="-10", y=_ROW * (k + 0.5), dy=".33em", class_="tick end"))
-        )
+        label = text(short(name, characters), x="-10", y=_ROW * (k + 0.5), dy=".33em", class_="tick end")
+        frame.add_behind(tag("g", title(name), label))
         for g, value in enumerate(row):
             frame.add(_cell(frame, g, k, value, largest, f"{name}, {table.groups[g]}: {value:.4g}"))
-            if count <= _NUMBERED:
+            if count <= _NUMBERED and math.isfinite(value):
                 shown = f"{value:.2f}".replace("-", "−")
                 place = {"x": percent(frame.across(g + 0.5)), "y": _ROW * (k + 0.5), "dy": ".33em"}
                 frame.add(text(shown, class_=f"cell middle{' many' if count > 6 else ''}", **place))
