@@ -29,7 +29,8 @@ class Gating:
         one = jnp.ones(1, jnp.float32)
         factors = jnp.concatenate([one, values["gates"], one])
         # The depth is no array: only a loop of known length has a gradient.
-        return Routed(self.bank, jnp.asarray(self.layers, jnp.int32), factors, len(self.layers), self.dtype)
+        layers = jnp.asarray(self.layers, jnp.int32)
+        return Routed(self.bank, layers, layers, factors, factors[-1], len(self.layers), self.dtype)
 
     def resident(self, values: Values) -> Routed:
         return self.candidate(values)

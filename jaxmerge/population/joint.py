@@ -8,12 +8,14 @@ from typing import Any
 import jax
 from jax import Array, lax
 
-from jaxmerge.models.weights import Params, Stored, Weights
+from jaxmerge.architectures.table import LAYERS
+from jaxmerge.models.weights import Params, Stored
 from jaxmerge.operators.arithmetic import widen
+from jaxmerge.population.bank import Bank
 from jaxmerge.population.gated import Gating
-from jaxmerge.population.merged import Merging, Values
-from jaxmerge.population.routed import Routed, Routing
-from jaxmerge.population.split import whole_of
+from jaxmerge.population.merged import Merged, Merging, Values
+from jaxmerge.population.routed import LayerBank, Routed, Routing
+from jaxmerge.population.split import is_split, whole_of
 
 # What the merge's values are called among those of a candidate.
 PREFIX = "merged "
@@ -22,33 +24,60 @@ PREFIX = "merged "
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Models:
-    """Models of one layout as one row of layers: implements `routed.Layers`. ends: the model that gives what is in no
-    layer. Their arrays are as `operators.arithmetic.storable` makes them, a layer's come widened to float32."""
+    """Models of one layout as one row of layers, behind them their merge: implements `routed.Layers`. ends: the model
+    that gives what is in no layer. Their arrays are as `operators.arithmetic.storable` makes them, a layer's come
+    widened to float32."""
 
-    models: tuple[Weights, ...]
+    models: tuple[LayerBank, ...]
+    merge: Merged | Stored
     ends: int = field(metadata={"static": True})
 
     @property
     def vocabulary_shards(self) -> int:
-        return self.models[self.ends].vocabulary_shards
+        return self._input.vocabulary_shards
+
+    @property
+    def is_split(self) -> bool:
+        return is_split(self.models)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return self.models[0].paths
 
     def layer(self, place: Array) -> Params:
-        depth = self.models[0].depth
+        index, model = place % self.merge.depth, place // self.merge.depth
+        if isinstance(self.merge, Merged) and self.is_split:
+            # Devices that ask for layers of different models send shares of all sources' all the same.
+            piece = self.merge.piece(index)
+            sources = [partial(_of_source, piece.bank, k) for k in range(piece.bank.count)]
+            return lax.switch(model, [*sources, lambda: _merged(piece, index)])
         # Only the model whose turn it is is asked: nothing is merged for the layers of others.
-        return lax.switch(place // depth, [partial(_wide, model) for model in self.models], place % depth)
+        return lax.switch(model, [partial(_wide, each) for each in (*self.models, self.merge)], index)
 
     def rows(self, path: str, ids: Array) -> Array:
-        return self.models[self.ends].rows(path, ids)
+        return self._input.rows(path, ids)
 
     def block(self, path: str, start: Array, size: int) -> Array:
-        return self.models[self.ends].block(path, start, size)
+        return self._input.block(path, start, size)
 
     def whole(self, path: str) -> Array:
-        return self.models[self.ends].whole(path)
+        return self._input.whole(path)
+
+    @property
+    def _input(self) -> LayerBank | Merged | Stored:
+        return (*self.models, self.merge)[self.ends]
 
 
-def _wide(model: Weights, index: Array) -> Params:
+def _wide(model: LayerBank | Merged | Stored, index: Array) -> Params:
     return {path: widen(array) for path, array in model.layer(index).items()}
+
+
+def _of_source(bank: Bank, place: int) -> Params:
+    return {path.removeprefix(LAYERS): widen(whole_of(arrays[place])) for path, arrays in bank.experts.items()}
+
+
+def _merged(piece: Merged, index: Array) -> Params:
+    return {path.removeprefix(LAYERS): widen(piece.held(path, index)) for path in piece.bank.experts}
 
 
 @jax.tree_util.register_dataclass
@@ -67,20 +96,19 @@ class Joint:
 
     def candidate(self, values: Values) -> Routed:
         """values: the merge's, each name behind `PREFIX`, and those of a path or of gates."""
-        return self._over(self.merging.candidate(_of_merge(values)), values)
+        return self._over(self.merging.candidate(_of_merge(values))).candidate(values)
 
     def resident(self, values: Values) -> Routed:
-        return self._over(self.merging.resident(_of_merge(values)), values)
+        of_merge = _of_merge(values)
+        if is_split(self.merging.bank):
+            return self._over(self.merging.candidate(of_merge)).resident(values)
+        return self._over(self.merging.resident(of_merge)).candidate(values)
 
-    def _over(self, merged: Weights, values: Values) -> Routed:
+    def _over(self, merge: Merged | Stored) -> Routing | Gating:
         bank = self.merging.bank
-        stored = [
-            Stored({path: whole_of(arrays[k]) for path, arrays in bank.experts.items()}, bank.vocabulary_shards)
-            for k in range(bank.count)
-        ]
-        models = Models((*stored, merged), self.ends)
-        flow = Routing(models, self.dtype) if self.gates is None else Gating(models, self.gates, self.dtype)
-        return flow.candidate(values)
+        sources = [{path: arrays[k] for path, arrays in bank.experts.items()} for k in range(bank.count)]
+        models = Models(tuple(LayerBank.of(source, bank.vocabulary_shards) for source in sources), merge, self.ends)
+        return Routing(models, self.dtype) if self.gates is None else Gating(models, self.gates, self.dtype)
 
 
 def _of_merge(values: Values) -> Values:

@@ -9,7 +9,7 @@ measures it; other forms took 1.4x to 3.7x a plain forward pass).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from jaxmerge.models.weights import Params, Stored
 from jaxmerge.operators.arithmetic import widen
 from jaxmerge.operators.interface import Operator, Tile
 from jaxmerge.population.bank import Bank, Statistics
-from jaxmerge.population.split import Held, block_of, layer_of, rows_of, whole_of
+from jaxmerge.population.split import Held, Split, block_of, layer_of, own_layer_of, rows_of, whole_of
 
 Values = dict[str, Array]
 
@@ -92,6 +92,23 @@ class Merged:
 
         stacked = [path for path in self.bank.experts if path.startswith(LAYERS)]
         return {path.removeprefix(LAYERS): self._merge(path, at, at, self._group(path, index)) for path in stacked}
+
+    def piece(self, index: Array) -> "Merged":
+        """With the sources of one layer alone, for `held`. Each device may ask for its own; see `own_layer_of`."""
+
+        def own(array: Held) -> Array:
+            return own_layer_of(array, index)
+
+        stacked = [path for path in self.bank.experts if path.startswith(LAYERS)]
+        base: dict[str, Held] | None = None
+        if self.bank.base is not None:
+            base = {path: own(self.bank.base[path]) for path in stacked}
+        bank = Bank(base, {path: tuple(map(own, self.bank.experts[path])) for path in stacked})
+        stats, fields = (
+            {path: jax.tree.map(own, held[path], is_leaf=lambda leaf: isinstance(leaf, Split)) for path in stacked}
+            for held in (self.statistics.stats, self.statistics.fields)
+        )
+        return replace(self, bank=bank, statistics=Statistics(stats, fields))
 
     def rows(self, path: str, ids: Array) -> Array:
         if self.operator.scope == "tensor":

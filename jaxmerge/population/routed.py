@@ -15,9 +15,11 @@ from jax import Array, lax
 
 from jaxmerge.architectures.fold import part_of
 from jaxmerge.architectures.table import LAYERS, Parameter, Table
-from jaxmerge.models.weights import Params, block_of
+from jaxmerge.models.weights import Params
 from jaxmerge.operators.arithmetic import narrowed, rounded, storable, widen
 from jaxmerge.population.bank import Place, Source
+from jaxmerge.population.split import Held, block_of, is_split, own_layer_of, rows_of, whole_of
+from jaxmerge.runtime.mesh import POP
 
 Values = dict[str, Array]
 
@@ -28,6 +30,16 @@ class Layers(Protocol):
 
     @property
     def vocabulary_shards(self) -> int: ...
+
+    @property
+    def is_split(self) -> bool:
+        """Whether devices have to ask for layers together, and so equally often."""
+        ...
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Names of what is in no layer."""
+        ...
 
     def layer(self, place: Array) -> Params: ...
 
@@ -42,26 +54,38 @@ class Layers(Protocol):
 @dataclass(frozen=True)
 class LayerBank:
     """Implements `Layers`. layers: `[M, ...]` by path, of all models of the pool. ends: what is in no layer, of the
-    input model."""
+    input model. Arrays are whole on every device, or split."""
 
-    layers: Params
-    ends: Params
+    layers: dict[str, Held]
+    ends: dict[str, Held]
     vocabulary_shards: int = field(default=1, metadata={"static": True})
 
+    @classmethod
+    def of(cls, model: dict[str, Held], vocabulary_shards: int) -> "LayerBank":
+        """All of one model."""
+        layers = {path: array for path, array in model.items() if path.startswith(LAYERS)}
+        return cls(layers, {path: array for path, array in model.items() if path not in layers}, vocabulary_shards)
+
+    @property
+    def is_split(self) -> bool:
+        return is_split(self)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(self.ends)
+
     def layer(self, place: Array) -> Params:
-        return {
-            path.removeprefix(LAYERS): lax.dynamic_index_in_dim(array, place, keepdims=False)
-            for path, array in self.layers.items()
-        }
+        return {path.removeprefix(LAYERS): own_layer_of(array, place) for path, array in self.layers.items()}
 
     def rows(self, path: str, ids: Array) -> Array:
-        return self.ends[path][ids]
+        return rows_of(self.ends[path], ids)
 
     def block(self, path: str, start: Array, size: int) -> Array:
         return block_of(self.ends[path], start, size, self.vocabulary_shards)
 
     def whole(self, path: str) -> Array:
-        return self.ends[path]
+        return whole_of(self.ends[path])
+
 
 
 def load_layers(models: Sequence[tuple[Table, Source]], ends: tuple[Table, Source], place: Place) -> LayerBank:
@@ -90,6 +114,13 @@ def _concatenated(models: Sequence[tuple[Table, Source]], parameter: Parameter) 
     return whole
 
 
+def gathered(bank: Layers, places: Array) -> LayerBank:
+    """The layers at these places, in their order, whole on the device that asks for them."""
+    layers = lax.map(bank.layer, places)
+    ends: dict[str, Held] = {path: bank.whole(path) for path in bank.paths}
+    return LayerBank({LAYERS + path: array for path, array in layers.items()}, ends)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Routing:
@@ -100,9 +131,21 @@ class Routing:
 
     def candidate(self, values: Values) -> "Routed":
         """values: of one candidate, as `spaces.dataflow` decodes them."""
-        return Routed(self.bank, values["layers"], values["factors"], values["depth"], self.dtype)
+        layers, factors, depth = values["layers"], values["factors"], values["depth"]
+        final = factors[depth - 1]
+        if self.bank.is_split:
+            # All devices take as many hops as the longest path of theirs. A hop with factor 0 adds nothing to the
+            # stream, exactly: norms and outputs are zero.
+            factors = jnp.where(jnp.arange(factors.shape[0]) < depth, factors, 0.0)
+            depth = lax.pmax(depth, POP)
+        return Routed(self.bank, layers, layers, factors, final, depth, self.dtype)
 
     def resident(self, values: Values) -> "Routed":
+        if self.bank.is_split:
+            layers, factors, depth = values["layers"], values["factors"], values["depth"]
+            hops = jnp.arange(layers.shape[0], dtype=jnp.int32)
+            bank = gathered(self.bank, layers)
+            return Routed(bank, hops, layers, factors, factors[depth - 1], depth, self.dtype)
         # The layers lie in memory already; a copy of each hop would take a whole model's memory a candidate.
         return self.candidate(values)
 
@@ -112,14 +155,16 @@ class Routing:
 class Routed:
     """One path over a bank: implements `models.weights.Weights`.
 
-    layers: places in the bank, int32 `[hops]`. factors: float32 `[hops]`, see `spaces.dataflow.Route.factors`. depth:
-    how many of the hops there are, int32 or a plain integer. dtype: of the forward pass, to which scaled tensors are
-    rounded once.
+    layers: places in the bank, int32 `[hops]`. windows: places among the config's windows, likewise. factors: float32
+    `[hops]`, see `spaces.dataflow.Route.factors`; final: that of the path's last hop. depth: how many of the hops are
+    taken, int32 or a plain integer. dtype: of the forward pass, to which scaled tensors are rounded once.
     """
 
     bank: Layers
     layers: Array
+    windows: Array
     factors: Array
+    final: Array
     depth: Array | int
     dtype: Any = field(metadata={"static": True})
 
@@ -128,7 +173,7 @@ class Routed:
         return self.bank.vocabulary_shards
 
     def place(self, index: Array) -> Array:
-        return self.layers[index]
+        return self.windows[index]
 
     def layer(self, index: Array) -> Params:
         factor = self.factors[index]
@@ -142,7 +187,7 @@ class Routed:
         return narrowed(self.bank.block(path, start, size), self.dtype)
 
     def whole(self, path: str) -> Array:
-        return self._scaled(path, self.bank.whole(path), self.factors[self.depth - 1])
+        return self._scaled(path, self.bank.whole(path), self.final)
 
     def _scaled(self, path: str, stored: Array, factor: Array) -> Array:
         part = part_of(path)

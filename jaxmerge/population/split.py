@@ -82,10 +82,19 @@ def is_split(tree: Any) -> bool:
 
 
 def layer_of(array: Held, index: Array) -> Array:
-    """One layer of a stacked array."""
+    """One layer of a stacked array, the same on all devices."""
     if not isinstance(array, Split):
         return lax.dynamic_index_in_dim(array, index, keepdims=False)
     return _gathered(lax.dynamic_index_in_dim(array.array, index, keepdims=False), array.axis - 1)
+
+
+def own_layer_of(array: Held, index: Array) -> Array:
+    """The same where each device may ask for another layer: all cut their shares of everyone's, and send each device
+    those of its own. Wants all devices to ask equally often."""
+    if not isinstance(array, Split):
+        return layer_of(array, index)
+    everyones = lax.all_gather(index, POP)
+    return lax.all_to_all(array.array[everyones], POP, 0, array.axis, tiled=True)[0]
 
 
 def rows_of(array: Held, ids: Array) -> Array:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -31,9 +31,6 @@ from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.remote import scratch, working_copy
 from jaxmerge.search.resolved import first_difference, plain
 from jaxmerge.search.result import Result
-
-if TYPE_CHECKING:
-    from jaxmerge.search.engines.parameter import ParameterEngine
 
 # Of the run's folder what nobody reads during the search.
 LEFT_OUT = ("log", "report.html", "lock")
@@ -162,9 +159,10 @@ class SharedEngine:
         if self._peers.leads or self._folder.whole is not None:
             self._engine.export(candidate, folder)
             return
-        if self._engine.chosen["bank"] == "sharded":
-            # Each holds a share of every source, so that all merge what one writes. No other engine splits its bank.
-            jax.block_until_ready(cast("ParameterEngine", self._engine).parameters(candidate))
+        parameters = getattr(self._engine, "parameters", None)
+        if parameters is not None and self._engine.chosen["bank"] == "sharded":
+            # Each holds a share of every source, so that all merge what one writes. A path is written from its files.
+            jax.block_until_ready(parameters(candidate))
         folder.mkdir(parents=True)
 
 

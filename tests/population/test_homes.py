@@ -97,11 +97,14 @@ def test_two_layers_of_the_sources_at_most_are_on_the_device(monkeypatch: pytest
     assert len(alive) == 6 and max(alive) == 2
 
 
-def test_a_split_bank_gathers_a_layer_at_a_time_and_a_whole_one_gathers_nothing(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "support" / "split_bank.py"
+@pytest.mark.parametrize(
+    ("name", "said"), [("split_bank.py", ["same", "gathered"]), ("split_paths.py", ["dataflow", "joint"])]
+)
+def test_a_split_bank_gives_what_a_whole_one_gives_by_layers(name: str, said: list[str], tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "support" / name
     path = os.pathsep.join(p for p in sys.path if p)
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": path}
     command = [sys.executable, "-P", str(script), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["same", "gathered"]
+    assert done.stdout.split() == said

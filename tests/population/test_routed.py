@@ -58,7 +58,8 @@ def pool(family: str = "llama", dtypes: tuple[Any, ...] = (np.float32, np.float3
 
 def routed(bank: LayerBank, layers: list[int], scales: list[float], dtype: Any = jnp.float32) -> Routed:
     factors = Route(np.array(layers), np.array(scales, np.float32)).factors
-    return Routed(bank, jnp.array(layers, jnp.int32), jnp.asarray(factors), jnp.int32(len(layers)), dtype)
+    places, scales = jnp.array(layers, jnp.int32), jnp.asarray(factors)
+    return Routed(bank, places, places, scales, scales[-1], jnp.int32(len(layers)), dtype)
 
 
 def scaled_stream(bank: LayerBank, config: DecoderConfig, layers: list[int], scales: list[float], tokens, valid):

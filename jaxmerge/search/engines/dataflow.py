@@ -21,6 +21,7 @@ from jaxmerge.population.gated import Gating
 from jaxmerge.population.programs import Population, Shape
 from jaxmerge.population.routed import Routing, load_layers
 from jaxmerge.population.runner import Programs
+from jaxmerge.population.split import Splitting
 from jaxmerge.recipe.renaming import renamed
 from jaxmerge.runtime.mesh import MODEL
 from jaxmerge.search.baselines import Untuned, parents, untuned
@@ -86,7 +87,10 @@ class DataflowEngine(ScoringEngine):
         found = self._needs_of(models.experts, config, models.table)
         # An untuned merge has a bank of its own while it is made.
         merging = max((bank_bytes(models.one_layout(), each) for each in self._untuned_operators), default=0)
-        return replace(found, bank=found.bank + merging)
+        layer, ends = models.sizes
+        path = (ends + self._space.hops * layer) * self._dtype.itemsize
+        # Where the layers lie on the device whole, a path that writes is no copy of them.
+        return replace(found, bank=found.bank + merging, written={"sharded": path} if found.written else {})
 
     @property
     def _untuned_operators(self) -> list[Operator]:
@@ -94,8 +98,7 @@ class DataflowEngine(ScoringEngine):
 
     @property
     def _refused(self) -> Mapping[str, str]:
-        why = "a path visits the layers in an order of its own; use device"
-        return {"host": why, "sharded": why}
+        return {"host": "a path visits the layers in an order of its own; use device or sharded"}
 
     def _plan(self, home: Home) -> Mapping[str, str]:
         return layers_and_time(
@@ -120,7 +123,8 @@ class DataflowEngine(ScoringEngine):
         """What runs paths, and every slot through a gate."""
         models = self._models
         sources = {name: (models.layouts[name][1], Finite(source)) for name, source in models.experts.items()}
-        bank = load_layers(tuple(sources.values()), sources[models.input], self._place)
+        place = Splitting(self._mesh) if self._home.name == "sharded" else self._place
+        bank = load_layers(tuple(sources.values()), sources[models.input], place)
         return Routing(bank, self._dtype), Gating(bank, self._space.gated_layers, self._dtype)
 
     def _values(self, genomes: np.ndarray) -> Values:
@@ -154,7 +158,7 @@ class DataflowEngine(ScoringEngine):
     def _merger(self) -> Merger:
         # One for each use, whose bank goes with it: the pool's own has the models' layers in memory already.
         models = self._models.one_layout()
-        return Merger(models, self._dtype, self._mesh, self._config.search.seed)
+        return Merger(models, self._dtype, self._mesh, self._config.search.seed, self._home.name)
 
     def _judges(self, candidate: Candidate) -> Sequence[Objective]:
         if isinstance(candidate, Untuned) and candidate.operator is None:

@@ -7,9 +7,8 @@ from types import MappingProxyType
 
 from jaxmerge.errors import InputError
 from jaxmerge.runtime.memory import GB, Devices
-from jaxmerge.search.engines.needs import Needs
+from jaxmerge.search.engines.needs import HOMES, Needs
 
-HOMES = ("device", "sharded", "host")
 # Of a device's memory, what is planned with: the rest is for what is not counted, and for holes.
 USABLE = 0.9
 
@@ -37,11 +36,11 @@ class Home:
             "sharded": -(-needs.bank // self.pop) + needs.layer,
             "host": max(2 * needs.layer, needs.ends),
         }[self.name]
-        whole = chunk if needs.writes else 0 if streamed else 1
+        models = max(0 if streamed else needs.model, chunk * needs.written.get(self.name, 0))
         return {
             "bank": bank,
             "merged layer": chunk * needs.held(needs.merged, model, of_layers=True),
-            "a whole model": whole * needs.held(needs.model, model),
+            "a whole model": needs.held(models, model),
             "activations": chunk * needs.activations,
             "logits": chunk * needs.logits,
             "cache": chunk * needs.cached(model),

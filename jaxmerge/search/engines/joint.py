@@ -79,7 +79,7 @@ class JointEngine(DataflowEngine):
             found,
             bank=bank_bytes(models, self._part.operator),
             merged=found.merged + layer * FLOAT32.itemsize,
-            model=max(found.model, whole * FLOAT32.itemsize),
+            written=dict(found.written) | {"device": whole * FLOAT32.itemsize} if found.written else {},
         )
 
     @cached_property

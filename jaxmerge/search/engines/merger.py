@@ -72,7 +72,7 @@ class Merger:
     def __init__(
         self, models: Models, dtype: np.dtype, mesh: Mesh, seed: int, home: str = "device", waiting: int = 0
     ) -> None:
-        """dtype: of what is merged. seed: of the masks. home: see `home.HOMES`. waiting: see `streamed.Streamed`."""
+        """dtype: of what is merged. seed: of the masks. home: see `needs.HOMES`. waiting: see `streamed.Streamed`."""
         self.models, self.dtype, self.mesh, self.seed = models, dtype, mesh, seed
         self.home, self.waiting = home, waiting
         self._place = Placement.of(models.config, mesh)

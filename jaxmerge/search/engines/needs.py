@@ -18,6 +18,8 @@ from jaxmerge.runtime.placement import divided_axes
 from jaxmerge.search.config import BASE
 
 FLOAT32 = 4
+# Of the sources.
+HOMES = ("device", "sharded", "host")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Needs:
 
     Of each candidate at once: merged, one merged layer; model, a whole one; activations, of a micro-batch;
     logits, of a block of the head; cache, keys and values of what is written (0: nothing is written); stream, the
-    states of all texts between two layers. chunk: candidates at once. sources: in words. config, table: of what runs.
+    states of all texts between two layers; written, by home, the weights that one has of its own while it writes.
+    chunk: candidates at once. sources: in words. config, table: of what runs.
     """
 
     sources: str
@@ -40,13 +43,10 @@ class Needs:
     logits: int
     cache: int
     stream: int
+    written: Mapping[str, int]
     chunk: int
     config: DecoderConfig
     table: Table
-
-    @property
-    def writes(self) -> bool:
-        return self.cache > 0
 
     def held(self, size: int, model: int, *, of_layers: bool = False) -> int:
         """What each of `model` devices holds of weights of this many bytes: some tensors are whole on all. of_layers:
@@ -100,6 +100,7 @@ def needs_of(
         logits=2 * FLOAT32 * positions * head,
         cache=max((_cache(config, dtype, rows, length + new) for (rows, length), new in written), default=0),
         stream=tokens * config.hidden_size * dtype.itemsize,
+        written=dict.fromkeys(HOMES, whole * dtype.itemsize) if written else {},
         chunk=chunk,
         config=config,
         table=table,
