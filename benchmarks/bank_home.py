@@ -86,7 +86,7 @@ def measure(home: str, folder: Path) -> dict[str, object]:
     batch = Batch((Bucket(tokens, everywhere, everywhere & (np.arange(LENGTH) > 0), np.arange(TEXTS)),), TEXTS)
     chosen, dtype, groups = operator(OPERATOR), np.dtype(np.float32), Groups.of(table, Granularity())
     headers = {name: source.tensors for name, source in {"base": base, **opened}.items()}
-    needs = needs_of(config, table, headers, dtype, chunk=1, operator=chosen, texts=[batch])
+    needs = needs_of(config, table, headers, dtype, chunk=1, operator=chosen, texts=[[batch]])
     count = len(groups.names)
     chosen_values = {p.name: float(PARAMETERS.get(p.name, p.default or 0.0)) for p in chosen.parameters}
     grid = {p.name: np.array([chosen_values[p.name]]) for p in chosen.parameters if p.gridded}

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmerge.errors import InputError
 from jaxmerge.objectives.data import Example, read_examples
-from jaxmerge.objectives.interface import Block, Quantity, Reference, Runner, Scored
+from jaxmerge.objectives.interface import Batch, Block, Quantity, Reference, Runner, Scored
 from jaxmerge.objectives.schema import SPLITS, ObjectiveConfig
 from jaxmerge.objectives.split import Preparer, Split
 from jaxmerge.tokens.tokenizer import Tokenizer
@@ -74,6 +74,11 @@ class PreparedObjective(ABC):
     @abstractmethod
     def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
         """See `interface.Objective`."""
+
+    def texts(self, split: str, draw: int | None = None, block: Block | None = None) -> Batch | None:
+        """The batch of which `score` will ask the likelihood, None where there is none."""
+        selection = self.split(split).select(self.config, draw, block)
+        return selection.references if selection.split.references and self.quantity == "likelihood" else None
 
     def reference(self, split: str, draw: int | None = None) -> Reference:
         """See `interface.Objective`."""

@@ -1,6 +1,6 @@
 """A runner that answers the same question once: objectives over the same prompts share one generation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import xxhash
@@ -14,6 +14,13 @@ class Once:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._known: dict[tuple[object, ...], np.ndarray] = {}
+
+    def ask_together(self, batches: Sequence[Batch]) -> None:
+        """The likelihoods that will be asked for, at once, of a runner that wants to know of all of them."""
+        together = getattr(self._runner, "likelihoods", None)
+        new = {("likelihood", _digest(batch)): batch for batch in batches}
+        if together is not None and len(new) > 1:
+            self._known |= dict(zip(new, together(list(new.values())), strict=True))
 
     @property
     def size(self) -> int:

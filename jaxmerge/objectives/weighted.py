@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.interface import Block, Objective, Runner, Scored
 from jaxmerge.objectives.once import Once
 
@@ -37,7 +38,10 @@ def score_all(
     A model with any score that is not finite fails: its `scores` is NaN, and so that it can be ordered its
     tie is 0."""
     if len(objectives) > 1:
+        ours = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
+        batches = [objective.texts(split, draw, block) for objective in ours]
         runner = Once(runner)
+        runner.ask_together([batch for batch in batches if batch is not None])
     # Outside of a race an objective of the user's own need not know of blocks.
     part = {} if block is None else {"block": block}
     scored = {objective.name: objective.score(runner, split, draw, **part) for objective in objectives}

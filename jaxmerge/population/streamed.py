@@ -2,12 +2,14 @@
 
 Likelihoods run in layer-major order: a layer of all sources comes to the devices while the one before it is computed,
 is merged and applied for every candidate that waits, and goes. A call reads the sources once for as many candidates as
-may wait at a time. Text is written by whole models, a block of candidates at a time, merged layer by layer.
+may wait at a time, and the likelihoods of several objectives are one call. Text is written by whole models, a block of
+candidates at a time, merged layer by layer.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 
 import jax
 import jax.numpy as jnp
@@ -96,18 +98,32 @@ class StreamedCandidates(Candidates):
     _programs: Streamed
 
     def likelihood(self, batch: Batch) -> np.ndarray:
-        out = np.zeros((self.size, batch.size), np.float32)
-        shape = self._programs.shape
-        starts = range(0, self.size, shape.block)
-        positions = sum(rows[0].size for rows in self._programs.placed(batch))
-        stream = shape.chunk * positions * shape.config.hidden_size * np.dtype(shape.dtype).itemsize
-        wave = max(1, self._programs.waiting // stream)
+        return self._through([batch], max(1, self._programs.waiting // self._stream(batch)))[0]
+
+    def likelihoods(self, batches: Sequence[Batch]) -> list[np.ndarray]:
+        """Of several batches, for which the sources are read once where the streams of all may wait together."""
+        wave = self._programs.waiting // sum(map(self._stream, batches))
+        return self._through(batches, wave) if wave else [self.likelihood(batch) for batch in batches]
+
+    def _through(self, batches: Sequence[Batch], wave: int) -> list[np.ndarray]:
+        """wave: blocks of candidates that wait at a time."""
+        outs = [np.zeros((self.size, batch.size), np.float32) for batch in batches]
+        placed = [self._programs.placed(batch) for batch in batches]
+        starts = range(0, self.size, self._programs.shape.block)
         for begin in range(0, len(starts), wave):
             these = starts[begin : begin + wave]
-            found = _likelihoods(self._programs, batch, list(map(self.block, these)))
+            found = _likelihoods(self._programs, tuple(chain(*placed)), list(map(self.block, these)))
             for start, sums in zip(these, found, strict=True):
-                self._fill(out, batch, start, sums)
-        return out
+                left = iter(sums)
+                for out, batch, rows in zip(outs, batches, placed, strict=True):
+                    self._fill(out, batch, start, list(islice(left, len(rows))))
+        return outs
+
+    def _stream(self, batch: Batch) -> int:
+        """Bytes of a device that a block of candidates waits in."""
+        shape = self._programs.shape
+        positions = sum(rows[0].size for rows in self._programs.placed(batch))
+        return shape.chunk * positions * shape.config.hidden_size * np.dtype(shape.dtype).itemsize
 
     def entropy(self, batch: Batch) -> np.ndarray:
         def call(values: Values) -> tuple[Array, ...]:
@@ -126,9 +142,9 @@ class StreamedCandidates(Candidates):
         return self._gather(batch, call, np.full((self.size, batch.size, max_new_tokens), -1, np.int32))
 
 
-def _likelihoods(programs: Streamed, batch: Batch, blocks: list[Values]) -> list[list[Array]]:
+def _likelihoods(programs: Streamed, buckets: tuple[Rows, ...], blocks: list[Values]) -> list[list[Array]]:
     """See `programs.likelihoods`: of each block of candidates, for each bucket."""
-    shape, buckets = programs.shape, programs.placed(batch)
+    shape = programs.shape
     streams = _embedded(programs, buckets, blocks)
     valid = tuple(rows[1] for rows in buckets)
 

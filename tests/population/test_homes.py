@@ -5,7 +5,8 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import ml_dtypes
@@ -15,12 +16,36 @@ from miniature import CONFIG, batch, checkpoints, miniature
 
 from jaxmerge.architectures.registry import architecture_of
 from jaxmerge.models import likelihood
+from jaxmerge.objectives.base import PreparedObjective
+from jaxmerge.objectives.data import Example
+from jaxmerge.objectives.interface import Batch, Block, Runner, Scored
+from jaxmerge.objectives.schema import ObjectiveConfig
+from jaxmerge.objectives.split import Preparer, Split
+from jaxmerge.objectives.weighted import score_all
 from jaxmerge.population import runner
 from jaxmerge.population.mapped import MappedBank, MappedMerging
 from jaxmerge.population.runner import Programs
 from jaxmerge.population.streamed import Streamed
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.spaces.parameter import ParameterSpace
+
+
+class Asking(PreparedObjective):
+    """For the likelihood of one batch."""
+
+    discrete = False
+
+    def __init__(self, name: str, asked: Batch) -> None:
+        self.config, self.asked = cast(ObjectiveConfig, SimpleNamespace(name=name, weight=1.0)), asked
+
+    def prepare(self, preparer: Preparer, examples: list[Example]) -> Split:
+        raise NotImplementedError
+
+    def texts(self, split: str, draw: int | None = None, block: Block | None = None) -> Batch:
+        return self.asked
+
+    def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
+        return Scored(runner.likelihood(self.asked), np.zeros(runner.size, np.float32))
 
 
 def streamed(programs: Programs, space: ParameterSpace, dtype: Any = np.float32, waiting: int = 2**30) -> Streamed:
@@ -95,6 +120,30 @@ def test_two_layers_of_the_sources_at_most_are_on_the_device(monkeypatch: pytest
     host.candidates(values_of(space, 2)).likelihood(batch(((3, 8),)))
     # Embedding, three layers, norm, head.
     assert len(alive) == 6 and max(alive) == 2
+
+
+def test_the_texts_of_several_objectives_read_the_sources_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs, space = miniature("task_arithmetic")
+    host, values = streamed(programs, space), values_of(space, 2)
+    read: list[int] = []
+    layer = MappedMerging.layer
+
+    def counting(self: MappedMerging, number: int) -> Any:
+        read.append(number)
+        return layer(self, number)
+
+    monkeypatch.setattr(MappedMerging, "layer", counting)
+    objectives = [Asking("one", batch(((3, 8),))), Asking("two", batch(((3, 16),)))]
+    together = score_all(objectives, host.candidates(values), "search")
+    assert read == [0, 1, 2]
+    expected = score_all(objectives, programs.candidates(values), "search")
+    for name, scored in expected.scored.items():
+        np.testing.assert_array_equal(together.scored[name].examples, scored.examples)
+    # Where their streams may not wait together, each has a pass of its own.
+    host.waiting = 0
+    read.clear()
+    apart = score_all(objectives, host.candidates(values), "search")
+    assert read == [0, 1, 2] * 4 and apart.scores.tolist() == together.scores.tolist()
 
 
 @pytest.mark.parametrize(

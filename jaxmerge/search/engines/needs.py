@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -72,19 +73,21 @@ def needs_of(
     *,
     chunk: int,
     operator: Operator | None = None,
-    texts: Sequence[Batch] = (),
+    texts: Sequence[Sequence[Batch]] = (),
     prompts: Sequence[tuple[Batch, int]] = (),
 ) -> Needs:
-    """sources: tensors by the name of each model, from their headers. dtype: of what is merged. texts: what is scored;
-    prompts: what is continued, and by how many tokens."""
+    """sources: tensors by the name of each model, from their headers. dtype: of what is merged. texts: what is
+    scored, together where a list holds several batches; prompts: what is continued, and by how many tokens."""
     whole = sum(math.prod(table.shape(p)) for p in table)
     one_layer = sum(math.prod(p.shape) for p in table if p.stacked)
     experts = len(sources) - (BASE in sources)
     fields = operator.element_bytes(experts) if operator else 0
-    scored = [_micro(bucket) for batch in texts for bucket in batch.buckets]
+    scored = [_micro(bucket) for batches in texts for batch in batches for bucket in batch.buckets]
     written = [(_micro(bucket), new) for batch, new in prompts for bucket in batch.buckets]
     positions = max((rows * length for rows, length in scored), default=0)
-    tokens = max((sum(bucket.tokens.size for bucket in batch.buckets) for batch in texts), default=0)
+    sizes = [[sum(bucket.tokens.size for bucket in batch.buckets) for batch in batches] for batches in texts]
+    # Those of several objectives wait together only where there is room for it.
+    tokens, looked_up = max(chain(*sizes), default=0), max(map(sum, sizes), default=0)
     head = vocabulary_block(config.vocab_size, positions)
     row = _stored(table, sources, lambda p: not p.stacked and len(p.shape) == 2, 0) // config.vocab_size
     running = [*scored, *(shape for shape, _ in written)]
@@ -93,7 +96,7 @@ def needs_of(
         bank=sum(info.nbytes for tensors in sources.values() for info in tensors.values()) + fields * whole,
         layer=_stored(table, sources, lambda p: p.stacked, 0) + fields * one_layer,
         # The rows of the embedding that the tokens ask for, or two blocks of the head.
-        ends=(row + fields * config.hidden_size) * min(config.vocab_size, max(tokens, 2 * head)),
+        ends=(row + fields * config.hidden_size) * min(config.vocab_size, max(looked_up, 2 * head)),
         merged=one_layer * dtype.itemsize,
         model=whole * dtype.itemsize,
         activations=max((_activations(config, dtype, *shape) for shape in running), default=0),

@@ -17,7 +17,7 @@ from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.reference import Location
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
-from jaxmerge.objectives.interface import Block, Objective, Runner
+from jaxmerge.objectives.interface import Batch, Block, Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import Scores, score_all
@@ -189,7 +189,12 @@ class ScoringEngine(Placed):
     ) -> Needs:
         """config: of the longest model that runs. table: its tensors."""
         prepared = [objective for objective in self._objectives if isinstance(objective, PreparedObjective)]
-        selections = [(o, o.split(name).select(o.config, None)) for o in prepared for name in o.splits()]
+        named = [(o, name) for o in prepared for name in o.splits()]
+        selections = [(o, o.split(name).select(o.config, None)) for o, name in named]
+        texts: dict[str, list[Batch]] = {}
+        for (_, name), (_, selection) in zip(named, selections, strict=True):
+            if selection.split.references:
+                texts.setdefault(name, []).append(selection.references)
         return needs_of(
             config,
             table,
@@ -197,7 +202,7 @@ class ScoringEngine(Placed):
             self._dtype,
             chunk=self._chunk,
             operator=chosen,
-            texts=[selection.references for _, selection in selections if selection.split.references],
+            texts=list(texts.values()),
             prompts=[(s.prompts, o.config.max_new_tokens) for o, s in selections if s.split.prompts],
         )
 

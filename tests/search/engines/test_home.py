@@ -53,7 +53,7 @@ def needs(experts: int = 3, *, writing: bool = False, merge: str = "ties", chunk
     prompts = [(texts(64, 256), 128)] if writing else []
     chosen = operator(merge)
     return needs_of(
-        CONFIG, TABLE, sources, BFLOAT16, chunk=chunk, operator=chosen, texts=[texts(100, 512)], prompts=prompts
+        CONFIG, TABLE, sources, BFLOAT16, chunk=chunk, operator=chosen, texts=[[texts(100, 512)]], prompts=prompts
     )
 
 
