@@ -2,12 +2,14 @@
 
     python benchmarks/kernels.py
     python benchmarks/kernels.py --compile v5e:2x2
+    python benchmarks/kernels.py --compile h100_sxm.txtpb
 
 Times are the median of runs that wait for their result; a row gives the bytes that the operation must move, the share
 of the bandwidth of a plain copy on the same device that this comes to, flops where there are matrix products, and how
 far the kernel's result is from the reference's. `kernels/choice.py` makes a kernel a default only where it is faster
-here. Without an accelerator nothing is measured; with `--compile` the kernels are compiled for a TPU that is not here,
-by the compiler of the `libtpu` package, which says what of VMEM they need.
+here. Without an accelerator nothing is measured; with `--compile` the kernels are compiled for a device that is not
+here: a TPU, by the compiler of the `libtpu` package, which refuses what VMEM does not hold, or a GPU, by that of
+`jax-cuda12-plugin` with `nvidia-cuda-nvcc-cu12`, for a target file of XLA (xla/backends/gpu/target_config/specs).
 """
 
 import argparse
@@ -16,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 SIDE, SOURCES, CANDIDATES = 4096, 3, 8
@@ -143,13 +146,19 @@ def measure(kernel: str) -> dict[str, Any]:
     return {"implementation": kernel, "copy_gb_per_s": copy / 1e9, "cases": rows}
 
 
-def compiled_for(topology: str) -> dict[str, Any]:
-    """Compiles every kernel for a TPU that need not be here."""
+def compiled_for(target: str) -> dict[str, Any]:
+    """Compiles every kernel for a device that need not be here."""
     import jax
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
-    device = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
+    platform, kernel = ("cuda", "pallas_gpu") if Path(target).is_file() else ("tpu", "pallas_tpu")
+    if platform == "cuda":
+        options = {"topology": "1x1x1", "target_config": Path(target).read_text(encoding="utf-8")}
+        topology = topologies.get_topology_desc("1x1x1", "cuda", **options)
+    else:
+        topology = topologies.get_topology_desc(target, "tpu")
+    device = topology.devices[0]
     there = SingleDeviceSharding(device)
     rows = []
     for case in cases():
@@ -158,24 +167,23 @@ def compiled_for(topology: str) -> dict[str, Any]:
             case.arguments,
         )
         started = time.perf_counter()
-        traced = jax.jit(case.call("pallas_tpu")).trace(*shapes)
-        program = traced.lower(lowering_platforms=("tpu",)).compile()
-        kernels = program.as_text().count('custom_call_target="tpu_custom_call"')
-        memory = program.memory_analysis()
+        lowered = jax.jit(case.call(kernel)).trace(*shapes).lower(lowering_platforms=(platform,))
+        is_kernel = ("tpu_custom_call" if platform == "tpu" else "triton") in lowered.as_text()
+        memory = lowered.compile().memory_analysis()
         rows.append(
             {
                 "case": case.name,
-                "kernels": kernels,
+                "kernel": is_kernel,
                 "seconds": round(time.perf_counter() - started, 2),
                 "temporary_megabytes": memory.temp_size_in_bytes / 1e6,
             }
         )
-    return {"device": device.device_kind, "topology": topology, "cases": rows}
+    return {"device": device.device_kind, "target": Path(target).name, "cases": rows}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--compile", metavar="TOPOLOGY", nargs="+", help="for example v5e:2x2; needs libtpu")
+    parser.add_argument("--compile", metavar="TARGET", nargs="+", help="a TPU's topology, or a file for a GPU")
     arguments = parser.parse_args()
     if arguments.compile:
         # libtpu would look for the machine that it is on.
@@ -184,7 +192,7 @@ def main() -> None:
     from machine import write
 
     if arguments.compile:
-        write("kernels_compiled", [compiled_for(topology) for topology in arguments.compile])
+        write("kernels_compiled", [compiled_for(target) for target in arguments.compile])
         return
     platform = jax.default_backend()
     kernel = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}.get(platform)

@@ -121,11 +121,11 @@ ROWS = (
         lambda r: f"differ by {r['transformers_difference']:.0e}",
     ),
     Row(
-        "Pallas kernels, cases that the TPU compiler takes, without a TPU",
+        "Pallas kernels, cases that a device's compiler takes, without the device",
         "all",
         "kernels_compiled",
         lambda rows: "; ".join(
-            f"{row['device']} {sum(case['kernels'] for case in row['cases'])} of {len(row['cases'])}" for row in rows
+            f"{row['device']} {sum(case['kernel'] for case in row['cases'])} of {len(row['cases'])}" for row in rows
         ),
     ),
     Row(

@@ -32,7 +32,7 @@ def merge_tile(
     interpret: bool = False,
 ) -> Array:
     """See `api.merge_tile`. Blocks are powers of two that divide the tile."""
-    arrays, numbers = matrices(base, sources, rows, form)
+    arrays, words = matrices(base, sources, keys, rows, form)
     count, (height, width) = len(sources), arrays[0].shape
     if count > MOST_SOURCES:
         raise NotImplementedError(f"{count} sources are more than {MOST_SOURCES}")
@@ -41,7 +41,7 @@ def merge_tile(
         raise NotImplementedError(f"{width} columns are no multiple of {NARROWEST}")
     tall = math.gcd(height, ELEMENTS // wide)
     cut = pl.BlockSpec((tall, wide), lambda i, j: (i, j))
-    scalars = packed(values, keys, form, count)
+    scalars = packed(values, count)
     merge = pl.pallas_call(
         functools.partial(_kernel, form=form, count=count, has_base=base is not None),
         out_shape=jax.ShapeDtypeStruct((height, width), dtype),
@@ -49,19 +49,19 @@ def merge_tile(
         in_specs=[
             *(pl.BlockSpec(array.shape, lambda i, j: (0,)) for array in scalars),
             *[cut] * len(arrays),
-            *[pl.BlockSpec((tall, 1), lambda i, j: (i, 0))] * len(numbers),
+            *[pl.BlockSpec((tall, 2 * count), lambda i, j: (i, 0))] * len(words),
         ],
         out_specs=cut,
         compiler_params=triton.CompilerParams(num_warps=4),
         interpret=interpret,
         name="merge_tile",
     )
-    return merge(*scalars, *arrays, *numbers).reshape(sources[0].shape)
+    return merge(*scalars, *arrays, *words).reshape(sources[0].shape)
 
 
-def _kernel(floats: Any, words: Any, *refs: Any, form: Form, count: int, has_base: bool) -> None:
+def _kernel(floats: Any, below: Any, *refs: Any, form: Form, count: int, has_base: bool) -> None:
     *inputs, out = refs
     block = Block([ref[...] for ref in inputs[: count + has_base]], has_base)
     if form.trim == "random":
-        block.drawn(words, inputs[-1][...], pl.program_id(1) * out.shape[1])
-    out[...] = block.merged(values_at(0, floats, words, count), form).astype(out.dtype)
+        block.drawn(inputs[-1], slice(None), pl.program_id(1) * out.shape[1])
+    out[...] = block.merged(values_at(0, floats, below, count), form).astype(out.dtype)

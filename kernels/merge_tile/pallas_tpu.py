@@ -32,7 +32,7 @@ def merge_tile(
     interpret: bool = False,
 ) -> Array:
     """See `api.merge_tile`. block: rows (whole strips) and columns (whole lanes) of a block in VMEM."""
-    arrays, numbers = matrices(base, sources, rows, form)
+    arrays, words = matrices(base, sources, keys, rows, form)
     count, (height, width) = len(sources), arrays[0].shape
     if count > MOST_SOURCES:
         raise NotImplementedError(f"{count} sources are more than {MOST_SOURCES}")
@@ -44,27 +44,27 @@ def merge_tile(
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
             grid=(pl.cdiv(height, tall), pl.cdiv(width, wide)),
-            in_specs=[cut] * len(arrays) + [pl.BlockSpec((tall, 1), lambda i, j, *_: (i, 0))] * len(numbers),
+            in_specs=[cut] * len(arrays) + [pl.BlockSpec((tall, 2 * count), lambda i, j, *_: (i, 0))] * len(words),
             out_specs=cut,
         ),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
         interpret=interpret,
         name="merge_tile",
     )
-    return merge(*packed(values, keys, form, count), *arrays, *numbers).reshape(sources[0].shape)
+    return merge(*packed(values, count), *arrays, *words).reshape(sources[0].shape)
 
 
-def _kernel(floats: Any, words: Any, *refs: Any, form: Form, count: int, has_base: bool) -> None:
+def _kernel(floats: Any, below: Any, *refs: Any, form: Form, count: int, has_base: bool) -> None:
     *inputs, out = refs
     tall, wide = out.shape
     column = pl.program_id(1) * wide
-    values = values_at(0, floats, words, count)
+    values = values_at(0, floats, below, count)
 
     def strip(s: Array, carry: None) -> None:
         where = pl.ds(s * STRIP, STRIP)
         block = Block([ref[where, :] for ref in inputs[: count + has_base]], has_base)
         if form.trim == "random":
-            block.drawn(words, inputs[-1][where, :], column)
+            block.drawn(inputs[-1], where, column)
         out[where, :] = block.merged(values, form).astype(out.dtype)
 
     lax.fori_loop(0, tall // STRIP, strip, None)

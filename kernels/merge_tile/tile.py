@@ -5,21 +5,23 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.experimental import pallas as pl
 
 from jaxmerge.kernels.arithmetic import widen
 from jaxmerge.kernels.mask_field import draw
 from jaxmerge.kernels.mask_field.reference import element_words, row_words
 from jaxmerge.kernels.merge_tile.form import Form, Values
 from jaxmerge.kernels.merge_tile.reference import averaged, merged, numbered
-from jaxmerge.kernels.merge_tile.scalars import key_at
 
 TAKEN = (jnp.float32, jnp.bfloat16, jnp.uint16)
 
 
 def matrices(
-    base: Array | None, sources: Sequence[Array], rows: Array | None, form: Form
+    base: Array | None, sources: Sequence[Array], keys: Array | None, rows: Array | None, form: Form
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """The sources, and the base behind them, as matrices; and the numbers of their rows `[R, 1]`, if they are needed.
+    """The sources, and the base behind them, as matrices; and for the trim "random" the words of their rows, uint32
+    `[R, 2 K]`, two for each source. Formed here, they are read rather than hashed again with every block, and Triton's
+    compiler, which takes minutes over a hash that ends in a product, is spared most of it.
 
     Raises NotImplementedError where no kernel takes them.
     """
@@ -35,7 +37,10 @@ def matrices(
     flat = tuple(readable(array).reshape(-1, shape[-1]) for array in arrays)
     if form.trim != "random":
         return flat, ()
-    return flat, (jnp.reshape(numbered(shape) if rows is None else rows, (-1, 1)),)
+    assert keys is not None
+    numbers = jnp.reshape(numbered(shape) if rows is None else rows, (-1,))
+    words = [word for key in keys for word in row_words(key, numbers)]
+    return flat, (jnp.stack(words, axis=1),)
 
 
 def readable(array: Array) -> Array:
@@ -53,12 +58,13 @@ class Block:
         self.parts = sources if self.base is None else [source - self.base for source in sources]
         self.draws: list[Array] = []
 
-    def drawn(self, words: Any, rows: Array, first_column: Any) -> "Block":
-        """With the draws of its elements. words: see `scalars.packed`; rows: uint32 `[R, 1]`."""
+    def drawn(self, words: Any, where: Any, first_column: Any) -> "Block":
+        """With the draws of its elements. words: a reference to those of rows, see `matrices`; where: its rows."""
         shape = self.parts[0].shape
-        columns = lax.broadcasted_iota(jnp.int32, shape, 1) + first_column
+        columns = (lax.broadcasted_iota(jnp.int32, (1, shape[1]), 1) + first_column).astype(jnp.uint32)
         for i in range(len(self.parts)):
-            self.draws.append(draw(element_words(row_words(key_at(i, words), rows), columns.astype(jnp.uint32))))
+            of_rows = (words[where, pl.ds(2 * i, 1)], words[where, pl.ds(2 * i + 1, 1)])
+            self.draws.append(draw(element_words(of_rows, columns)))
         return self
 
     def merged(self, values: Values, form: Form) -> Array:

@@ -38,7 +38,7 @@ def merged_matmul(
     interpret: bool = False,
 ) -> Array:
     """See `api.merged_matmul`. Blocks are powers of two that divide W; tokens are filled up to whole blocks."""
-    arrays, numbers = matrices(base, sources, rows, form)
+    arrays, words = matrices(base, sources, keys, rows, form)
     candidates, tokens, width = x.shape
     count, height = len(sources), arrays[0].shape[0]
     tall, wide = math.gcd(height, TALL), math.gcd(width, WIDE)
@@ -49,7 +49,7 @@ def merged_matmul(
     some = min(MOST_TOKENS, max(LEAST, pl.next_power_of_2(tokens)))
     group = math.gcd(candidates, MOST_CANDIDATES)
     x = jnp.pad(x, ((0, 0), (0, -tokens % some), (0, 0)))
-    scalars = packed(of_candidates(values, candidates), keys, form, count)
+    scalars = packed(of_candidates(values, candidates), count)
     multiply = pl.pallas_call(
         functools.partial(_kernel, form=form, count=count, has_base=base is not None, wide=wide),
         out_shape=jax.ShapeDtypeStruct((candidates, x.shape[1], height), x.dtype),
@@ -59,17 +59,18 @@ def merged_matmul(
             *(pl.BlockSpec(array.shape, lambda p, t, i: (0,)) for array in scalars),
             pl.BlockSpec((group, some, width), lambda p, t, i: (p, t, 0)),
             *[pl.BlockSpec((tall, width), lambda p, t, i: (i, 0))] * len(arrays),
-            *[pl.BlockSpec((tall, 1), lambda p, t, i: (i, 0))] * len(numbers),
+            *[pl.BlockSpec((tall, 2 * count), lambda p, t, i: (i, 0))] * len(words),
         ],
         out_specs=pl.BlockSpec((group, some, tall), lambda p, t, i: (p, t, i)),
-        compiler_params=triton.CompilerParams(num_warps=4, num_stages=2),
+        # With 4 warps TIES spills registers, as ptxas says for sm_90.
+        compiler_params=triton.CompilerParams(num_warps=8, num_stages=2),
         interpret=interpret,
         name="merged_matmul",
     )
-    return multiply(*scalars, x, *arrays, *numbers)[:, :tokens]
+    return multiply(*scalars, x, *arrays, *words)[:, :tokens]
 
 
-def _kernel(floats: Any, words: Any, x: Any, *refs: Any, form: Form, count: int, has_base: bool, wide: int) -> None:
+def _kernel(floats: Any, below: Any, x: Any, *refs: Any, form: Form, count: int, has_base: bool, wide: int) -> None:
     *inputs, out = refs
     group, some, tall = out.shape
     first = pl.program_id(0) * group
@@ -78,10 +79,10 @@ def _kernel(floats: Any, words: Any, x: Any, *refs: Any, form: Form, count: int,
         where = pl.ds(k * wide, wide)
         block = Block([ref[:, where] for ref in inputs[: count + has_base]], has_base)
         if form.trim == "random":
-            block.drawn(words, inputs[-1][...], k * wide)
+            block.drawn(inputs[-1], slice(None), k * wide)
         found = []
         for p, total in enumerate(sums):
-            merged = block.merged(values_at(first + p, floats, words, count), form).astype(x.dtype)
+            merged = block.merged(values_at(first + p, floats, below, count), form).astype(x.dtype)
             found.append(total + product(x[p, :, where], merged))
         return tuple(found)
 

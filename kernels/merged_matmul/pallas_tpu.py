@@ -40,7 +40,7 @@ def merged_matmul(
     interpret: bool = False,
 ) -> Array:
     """See `api.merged_matmul`. block: rows and columns of a block of W."""
-    arrays, numbers = matrices(base, sources, rows, form)
+    arrays, words = matrices(base, sources, keys, rows, form)
     candidates, tokens, width = x.shape
     count, height = len(sources), arrays[0].shape[0]
     if x.dtype not in (jnp.float32, jnp.bfloat16):
@@ -58,7 +58,7 @@ def merged_matmul(
             in_specs=[
                 pl.BlockSpec((group, some, wide), lambda p, t, i, j, *_: (p, t, j)),
                 *[pl.BlockSpec((tall, wide), lambda p, t, i, j, *_: (i, j))] * len(arrays),
-                *[pl.BlockSpec((tall, 1), lambda p, t, i, j, *_: (i, 0))] * len(numbers),
+                *[pl.BlockSpec((tall, 2 * count), lambda p, t, i, j, *_: (i, 0))] * len(words),
             ],
             out_specs=pl.BlockSpec((group, some, tall), lambda p, t, i, j, *_: (p, t, i)),
             scratch_shapes=[pltpu.VMEM((group, tall, wide), x.dtype), pltpu.VMEM((group, some, tall), jnp.float32)],
@@ -67,7 +67,7 @@ def merged_matmul(
         interpret=interpret,
         name="merged_matmul",
     )
-    return multiply(*packed(of_candidates(values, candidates), keys, form, count), x, *arrays, *numbers)
+    return multiply(*packed(of_candidates(values, candidates), count), x, *arrays, *words)
 
 
 def _wide(width: int, most: int) -> int:
@@ -89,7 +89,7 @@ def _group(candidates: int, some: int, tall: int, wide: int, stored: int, size: 
     raise NotImplementedError(f"blocks of {stored} bytes an element, {tall} x {wide}, leave no room for {some} tokens")
 
 
-def _kernel(floats: Any, words: Any, x: Any, *refs: Any, form: Form, count: int, has_base: bool) -> None:
+def _kernel(floats: Any, below: Any, x: Any, *refs: Any, form: Form, count: int, has_base: bool) -> None:
     *inputs, out, merges, sums = refs
     group, tall, wide = merges.shape
     first, column, step = pl.program_id(0) * group, pl.program_id(3) * wide, pl.program_id(3)
@@ -103,10 +103,10 @@ def _kernel(floats: Any, words: Any, x: Any, *refs: Any, form: Form, count: int,
         where = pl.ds(s * STRIP, STRIP)
         block = Block([ref[where, :] for ref in inputs[: count + has_base]], has_base)
         if form.trim == "random":
-            block.drawn(words, inputs[-1][where, :], column)
+            block.drawn(inputs[-1], where, column)
 
         def merge(p: Array, carry: None) -> None:
-            chosen = values_at(first + p, floats, words, count)
+            chosen = values_at(first + p, floats, below, count)
             merges[p, where, :] = block.merged(chosen, form).astype(merges.dtype)
 
         lax.fori_loop(0, group, merge, None)
