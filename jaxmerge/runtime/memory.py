@@ -10,16 +10,17 @@ import jax
 from jaxmerge.errors import InputError
 
 GB = 10**9
-# Bytes of one device by its name in a slice or a machine, and how many of the number in the name make a device: slices
-# of v4 and v5p are named by cores, of which a device has two.
+# Bytes of one device by its name in a slice or a machine; how many of the number in the name make a device, for slices
+# of v4 and v5p are named by cores, of which a device has two; and how many devices a host has in a slice of several
+# hosts, and in one of a single host at most (Google's documentation of each TPU; machines of eight GPUs).
 KNOWN = {
-    "v4": (32 * GB, 2),
-    "v5e": (16 * GB, 1),
-    "v5p": (95 * GB, 2),
-    "v6e": (32 * GB, 1),
-    "A100": (80 * GB, 1),
-    "H100": (80 * GB, 1),
-    "H200": (141 * GB, 1),
+    "v4": (32 * GB, 2, 4, 4),
+    "v5e": (16 * GB, 1, 4, 8),
+    "v5p": (95 * GB, 2, 4, 4),
+    "v6e": (32 * GB, 1, 4, 8),
+    "A100": (80 * GB, 1, 8, 8),
+    "H100": (80 * GB, 1, 8, 8),
+    "H200": (141 * GB, 1, 8, 8),
 }
 # What a container may use, as the kernel tells it.
 LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -27,11 +28,13 @@ LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(frozen=True)
 class Devices:
-    """name: in words. memory: bytes of each of the `count`."""
+    """name: in words. memory: bytes of each of the `count`. host: how many are one process's, as are those of one
+    candidate."""
 
     name: str
     count: int
     memory: int
+    host: int
 
 
 def named(text: str) -> Devices:
@@ -41,10 +44,11 @@ def named(text: str) -> Devices:
     if match is None or match[1].lower() not in known or int(match[2]) < 1:
         names = ", ".join(KNOWN)
         raise InputError(f"--devices: '{text}' is none that is known; write {names} and a number, as in v5e-16")
-    memory, share = KNOWN[known[match[1].lower()]]
+    memory, share, several, alone = KNOWN[known[match[1].lower()]]
     if int(match[2]) % share:
         raise InputError(f"--devices: {text}: slices of {known[match[1].lower()]} are named by cores, an even number")
-    return Devices(text.strip(), int(match[2]) // share, memory)
+    count = int(match[2]) // share
+    return Devices(text.strip(), count, memory, count if count <= alone else several)
 
 
 def here(devices: list[jax.Device], memory: int | None = None) -> Devices:
@@ -52,11 +56,11 @@ def here(devices: list[jax.Device], memory: int | None = None) -> Devices:
     own share the host's."""
     # Of several processes each knows the memory of its own devices only.
     first = next((d for d in devices if d.process_index == jax.process_index()), devices[0])
+    sharing = sum(device.process_index == first.process_index for device in devices)
     if memory is None:
         stats = first.memory_stats() or {}
-        sharing = sum(device.process_index == first.process_index for device in devices)
         memory = stats.get("bytes_limit") or host_memory() // sharing
-    return Devices(f"{len(devices)} x {first.device_kind}", len(devices), memory)
+    return Devices(f"{len(devices)} x {first.device_kind}", len(devices), memory, sharing)
 
 
 def host_memory() -> int:

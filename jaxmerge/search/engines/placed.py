@@ -49,8 +49,7 @@ class Placed(ABC):
         if self._wanted is not None:
             models: tuple[int, ...] = (self._wanted.shape[MODEL],)
         else:
-            # A candidate's devices are those of one process.
-            models = model_choices(self._config, self._models.config, devices.count // jax.process_count())
+            models = model_choices(self._config, self._models.config, devices.host)
         return choose(self._needs, devices, self._config.runtime.bank, models=models, refused=self._refused)
 
     @cached_property
@@ -69,7 +68,7 @@ class Placed(ABC):
         devices, runtime = named(name), self._config.runtime
         if runtime.memory is not None:
             devices = replace(devices, memory=parse_size(runtime.memory))
-        models = model_choices(self._config, self._models.config, devices.count)
+        models = model_choices(self._config, self._models.config, devices.host)
         return choose(self._needs, devices, runtime.bank, models=models, refused=self._refused)
 
     @property

@@ -59,7 +59,7 @@ def needs(experts: int = 3, *, writing: bool = False, merge: str = "ties", chunk
 
 def home(devices: str, models: Sequence[int] | None = None, **of: int | bool) -> Home:
     chosen = named(devices)
-    return choose(needs(**of), chosen, models=models or model_axes(CONFIG, chosen.count))  # type: ignore[arg-type]
+    return choose(needs(**of), chosen, models=models or model_axes(CONFIG, chosen.host))  # type: ignore[arg-type]
 
 
 def test_the_needs_of_a_7b_population_are_those_of_its_shapes() -> None:
@@ -79,10 +79,13 @@ def test_the_needs_of_a_7b_population_are_those_of_its_shapes() -> None:
 
 
 def test_a_bank_is_on_the_device_with_the_smallest_model_axis_then_split_then_on_the_host() -> None:
-    assert (home("v5e-16").name, home("v5e-16").pop, home("v5e-16").model) == ("device", 2, 8)
-    assert home("v5e-16").line.startswith(
-        "v5e-16, base + 3 x 6.74B bfloat16: bank device, pop 2 x model 8, 10.0 of 16.0 GB (bank 6.7, "
+    assert (home("v6e-16").name, home("v6e-16").pop, home("v6e-16").model) == ("device", 4, 4)
+    assert home("v5e-8").line.startswith(
+        "v5e-8, base + 3 x 6.74B bfloat16: bank device, pop 1 x model 8, 10.0 of 16.0 GB (bank 6.7, "
     )
+    assert home("v5e-8").line.endswith("; device with model 4 needs 18.5 GB")
+    # Hosts of four devices each, among which no candidate is divided.
+    assert (home("v5e-16").name, home("v5e-16").pop) == ("host", 16)
     assert (home("H100-8").name, home("H100-8").model) == ("device", 1)
     # Where a candidate cannot be divided.
     assert home("v5e-16", [1]).name == "host"
@@ -104,10 +107,11 @@ def test_more_candidates_at_once_need_more_and_more_experts_need_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "memory"), [("v5e-16", 16, 16), ("v4-32", 16, 32), ("v5p-8", 4, 95), ("h200-8", 8, 141)]
+    ("text", "count", "memory", "host"),
+    [("v5e-16", 16, 16, 4), ("v5e-8", 8, 16, 8), ("v4-32", 16, 32, 4), ("v5p-8", 4, 95, 4), ("h200-16", 16, 141, 8)],
 )
-def test_devices_by_name(text: str, count: int, memory: int) -> None:
-    assert (named(text).count, named(text).memory) == (count, memory * GB)
+def test_devices_by_name(text: str, count: int, memory: int, host: int) -> None:
+    assert named(text) == Devices(text, count, memory * GB, host)
 
 
 @pytest.mark.parametrize("text", ["v5e", "v5e-0", "v9-8", "v4-3", "", "H100 8"])
@@ -123,7 +127,7 @@ def test_a_bank_that_fits_nowhere_is_refused_with_the_bytes_and_what_would_fit()
     error = str(failed.value)
     assert "fits in no home on v5e-4 with 16.0 GB each: device 82.4 GB, sharded 43.6 GB, host 32.2 GB" in error
     assert "it takes devices of 36.1 GB, or shorter texts" in error
-    assert choose(needs(writing=True), Devices("four", 4, int(36.1 * GB))).fits
+    assert choose(needs(writing=True), Devices("four", 4, int(36.1 * GB), 4)).fits
     with pytest.raises(InputError, match=r"device 69\.4 GB; write runtime.bank: host"):
         choose(needs(), named("v5e-1"), "device")
     with pytest.raises(InputError, match="sharded: needs a pop axis of at least 2 devices"):
