@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxmerge.merging.extraction import extract_lora
     from jaxmerge.merging.inspection import inspect
     from jaxmerge.merging.merge import merge
+    from jaxmerge.merging.transplant import transplant_tokens
     from jaxmerge.models.module import CausalLM as Model
     from jaxmerge.objectives.evaluation import evaluate
     from jaxmerge.search.run import Run
@@ -31,6 +32,7 @@ _HOMES = {
     "inspect": "jaxmerge.merging.inspection:inspect",
     "load": "jaxmerge.loading:load",
     "merge": "jaxmerge.merging.merge:merge",
+    "transplant_tokens": "jaxmerge.merging.transplant:transplant_tokens",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "inspect",
     "load",
     "merge",
+    "transplant_tokens",
 ]
 
 

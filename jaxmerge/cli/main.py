@@ -19,10 +19,11 @@ from jaxmerge.runtime.compilation_cache import keep_compilations
 
 COMMANDS = (
     *("merge", "evolve", "evaluate", "convert", "inspect", "diff", "export", "extract-lora"),
+    "transplant-tokens",
     *("report", "watch", "launch", "demo"),
 )
 # Those whose last folder is what they write.
-WITH_OUT = ("merge", "evolve", "export", "extract-lora", "report", "demo")
+WITH_OUT = ("merge", "evolve", "export", "extract-lora", "transplant-tokens", "report", "demo")
 
 INTERRUPTED = "interrupted; the same command goes on"
 

@@ -24,21 +24,26 @@ def write_tokenizer(plan: Plan, folder: Path) -> None:
 
 def _write_vocabulary(vocabulary: VocabularyPlan, present: Path, folder: Path) -> None:
     if vocabulary.folder != present:
-        for pattern in TOKENIZER:
-            for file in folder.glob(pattern):
-                file.unlink()
-        copy_companions(vocabulary.folder, folder, TOKENIZER)
+        replace_tokenizer(vocabulary.folder, folder)
         _change_json(folder / GENERATION, vocabulary.special)
     if vocabulary.extended:
-        _write_json(folder / FILE, vocabulary.vocabulary.content)
+        write_json(folder / FILE, vocabulary.vocabulary.content)
 
 
 def _change_json(file: Path, entries: Mapping[str, Any]) -> None:
     """Sets those entries of a JSON object that it has already."""
     if file.is_file():
         content = json.loads(file.read_text(encoding="utf-8"))
-        _write_json(file, content | {key: value for key, value in entries.items() if key in content})
+        write_json(file, content | {key: value for key, value in entries.items() if key in content})
 
 
-def _write_json(file: Path, content: object) -> None:
+def replace_tokenizer(source: Path, folder: Path) -> None:
+    """Put the tokenizer's files of `source`, chat template included, in place of those that `folder` has."""
+    for pattern in TOKENIZER:
+        for file in folder.glob(pattern):
+            file.unlink()
+    copy_companions(source, folder, TOKENIZER)
+
+
+def write_json(file: Path, content: object) -> None:
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -55,7 +55,7 @@ def plan_vocabulary(
     special = {key: i for key, i in config.items() if key.endswith("_token_id")}
     extended = len(output.ids) > len(start.ids)
 
-    depths = [_vocabulary_size(model) for model in models]
+    depths = [vocabulary_size(model) for model in models]
     multiple = wanted.pad_to_multiple_of or 1
     forced = frozenset(token for token, entry in wanted.tokens.items() if entry.force)
     same = not forced and len(set(depths)) == 1 and all(vocabulary.ids == output.ids for vocabulary in vocabularies)
@@ -97,12 +97,13 @@ def is_vocabulary(name: str, checkpoint: Checkpoint, part: str) -> bool:
     shape = checkpoint.info(part).shape
     return (
         bool(shape)
-        and shape[0] == _vocabulary_size(checkpoint)
+        and shape[0] == vocabulary_size(checkpoint)
         and any(word in name for word in ("embed", "wte", "head"))
     )
 
 
-def _vocabulary_size(checkpoint: Checkpoint) -> int:
+def vocabulary_size(checkpoint: Checkpoint) -> int:
+    """Rows of the embedding as config.json has them, padding too; 0 where it is silent."""
     config = checkpoint.config
     parts = [config, *(value for value in config.values() if isinstance(value, dict))]
     return next((part["vocab_size"] for part in parts if isinstance(part.get("vocab_size"), int)), 0)
@@ -125,7 +126,7 @@ def _row(
         raise document.error(keys, f"{source.model} is not one of the merged models; name one of them")
     wanted = token if source.kind == "model" else source.token
     row = source.token_id if wanted is None else vocabularies[model].ids.get(wanted)
-    if row is None or row >= _vocabulary_size(models[model]):
+    if row is None or row >= vocabulary_size(models[model]):
         missing = f"token '{wanted}'" if wanted is not None else f"token {source.token_id}"
         raise document.error(keys, f"{source.model} has no {missing}; name another source")
     return ((model, row),)

@@ -181,11 +181,7 @@ def _read_plain(folder: Path, model: dict[str, Any], config: dict[str, Any]) -> 
         return None
     # transformers adds named tokens again, as special tokens that are matched before normalisation.
     plain_special = {t["content"] for t in added.values() if t == _special(t["content"])}
-    named = {key: value for key, value in config.items() if key in _NAMED}
-    named |= {
-        key: value for key, value in _json(folder / "special_tokens_map.json").items() if value is not None
-    }
-    for value in named.values():
+    for value in _named(folder, config).values():
         if value is not None and (not isinstance(value, str) or value not in plain_special):
             return None
     import tokenizers
@@ -198,6 +194,19 @@ def _read_plain(folder: Path, model: dict[str, Any], config: dict[str, Any]) -> 
     tokenizer.no_truncation()
     # Larger vocabularies may be Mistral's, whose pattern transformers repairs.
     return tokenizer if tokenizer.get_vocab_size() <= 100_000 else None
+
+
+def named_tokens(folder: Path) -> dict[str, str]:
+    """The tokens that a folder's tokenizer has a role for, by role: `bos_token`, `eos_token`, `pad_token`, ..."""
+    named = _named(folder, _json(folder / "tokenizer_config.json"))
+    found = {key: _content(value) for key, value in named.items() if key in _NAMED}
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def _named(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    mapped = _json(folder / "special_tokens_map.json")
+    named = {key: value for key, value in config.items() if key in _NAMED}
+    return named | {key: value for key, value in mapped.items() if value is not None}
 
 
 def _special(content: str) -> dict[str, Any]:
