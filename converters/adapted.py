@@ -91,6 +91,20 @@ class Adapted(Checkpoint):
             rows = self._rounded(shift, rows.astype(np.float32) + added, info.dtype)
         return rows
 
+    def factors(self, name: str) -> tuple[np.ndarray, np.ndarray, float] | None:
+        """What is added to a matrix, `scale * up @ down`: down `[r, in]` and up `[out, r]` in the dtype of the LoRA's
+        file, and scale. None where nothing is."""
+        if (product := self.products.get(name)) is None:
+            return None
+        a, b = (read_tensor(stored.key, stored.info) for stored in (product.a, product.b))
+        for stored, array in ((product.a, a), (product.b, b)):
+            require_finite(f"{stored.info.file}: tensor '{stored.key}'", array)
+        return (b.T, a.T, product.scale) if product.transposed else (a, b, product.scale)
+
+    def replaces(self, name: str) -> bool:
+        """Whether a tensor is not the model's own and a product beside it."""
+        return name in self.whole or name in self.shifts
+
     def _add(self, rows: np.ndarray, product: Product, start: int) -> None:
         """In place. start: the place of the first row in the tensor."""
         left, right = self._read(product.b), self._read(product.a)

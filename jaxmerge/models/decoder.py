@@ -12,7 +12,7 @@ from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.models.attention import PRECISION, attend, layer_windows, positions_of, visible
 from jaxmerge.models.block import block, rms_norm
 from jaxmerge.models.rope import rotation
-from jaxmerge.models.weights import Params, Weights
+from jaxmerge.models.weights import Layer, Matrix, Weights
 
 Carry = TypeVar("Carry")
 
@@ -22,7 +22,7 @@ def head_path(config: DecoderConfig) -> str:
     return "embed_tokens.weight" if config.tie_embeddings else "lm_head.weight"
 
 
-def layer_of(weights: Weights, index: Array, dtype: DTypeLike) -> Params:
+def layer_of(weights: Weights, index: Array, dtype: DTypeLike) -> Layer:
     """The tensors of one layer in the compute dtype."""
     return {path: array.astype(dtype) for path, array in weights.layer(index).items()}
 
@@ -44,7 +44,7 @@ def embedded(weights: Weights, config: DecoderConfig, tokens: Array, dtype: DTyp
     return x if config.embed_scale is None else x * jnp.asarray(config.embed_scale, dtype)
 
 
-def layer_step(config: DecoderConfig, valid: Array) -> Callable[[Params, Array, Array], Array]:
+def layer_step(config: DecoderConfig, valid: Array) -> Callable[[Layer, Array, Array], Array]:
     """What one layer makes of the stream `x` `[B, T, hidden]`: `step(layer, place, x)`. valid: see `hidden_states`.
     layer: its tensors in the dtype of `x`. place: which of the config's `windows` is the layer's."""
     positions = positions_of(valid)
@@ -53,7 +53,7 @@ def layer_step(config: DecoderConfig, valid: Array) -> Callable[[Params, Array, 
     uniform = len(set(config.windows)) == 1
     shared = visible(positions, positions, valid, config.windows[0]) if uniform else None
 
-    def step(layer: Params, place: Array, x: Array) -> Array:
+    def step(layer: Layer, place: Array, x: Array) -> Array:
         mask = visible(positions, positions, valid, windows[place]) if shared is None else shared
         return block(layer, config, x, cos, sin, lambda q, k, v: (attend(q, k, v, mask), None))[0]
 
@@ -85,5 +85,11 @@ def logits(weights: Weights, config: DecoderConfig, tokens: Array, valid: Array,
 
 def unembed(weights: Weights, config: DecoderConfig, x: Array) -> Array:
     """Logits `[..., vocab]`, float32, of hidden states `[..., hidden]`."""
-    head = weights.whole(head_path(config)).astype(x.dtype)
-    return jnp.einsum("...d,vd->...v", x, head, precision=PRECISION, preferred_element_type=jnp.float32)
+    return scores_of(x, weights.whole(head_path(config)).astype(x.dtype))
+
+
+def scores_of(x: Array, rows: Array | Matrix) -> Array:
+    """Logits `[..., size]`, float32, of hidden states `[..., hidden]` for some rows of the head, `[size, hidden]`."""
+    if not isinstance(rows, Array):
+        return rows.apply(x)
+    return jnp.einsum("...d,vd->...v", x, rows, precision=PRECISION, preferred_element_type=jnp.float32)

@@ -11,6 +11,7 @@ from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.models.attention import attend, layer_windows, positions_of, visible
 from jaxmerge.models.block import block, rms_norm
 from jaxmerge.models.decoder import embedded, layer_of, through_layers, unembed
+from jaxmerge.models.lockstep import anywhere
 from jaxmerge.models.rope import rotation
 from jaxmerge.models.sampling import next_token
 from jaxmerge.models.weights import Weights
@@ -93,7 +94,7 @@ def generate(
     output = jnp.full((batch, max_new_tokens), -1, jnp.int32)
     # The last column's token is written after the loop: it need not go through the model.
     end = lax.while_loop(
-        lambda state: (state.step < max_new_tokens - 1) & ~state.done.all(),
+        lambda state: (state.step < max_new_tokens - 1) & anywhere(~state.done.all()),
         advance,
         _State(jnp.int32(0), token, done, cache, output),
     )

@@ -12,9 +12,8 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxmerge.architectures.config import DecoderConfig
-from jaxmerge.models.attention import PRECISION
-from jaxmerge.models.decoder import head_path, hidden_states
-from jaxmerge.models.weights import Weights
+from jaxmerge.models.decoder import head_path, hidden_states, scores_of
+from jaxmerge.models.weights import Matrix, Weights
 
 Tree = TypeVar("Tree")
 
@@ -133,7 +132,13 @@ def nothing_yet(shape: tuple[int, ...]) -> Running:
 
 
 def with_block(
-    running: Running, x: Array, targets: Array, rows: Array, first: Array, vocab: int, begin: Array | int = 0
+    running: Running,
+    x: Array,
+    targets: Array,
+    rows: Array | Matrix,
+    first: Array,
+    vocab: int,
+    begin: Array | int = 0,
 ) -> Running:
     """With a block of the head. x `[N, hidden]`, targets int32 `[N]`. rows: `[size, hidden]` from row `first` on of the
     `vocab` rows of a part of the vocabulary, which begins with token `begin`.
@@ -152,10 +157,10 @@ def with_block(
     return Running(largest, total, jnp.where(inside, found, running.target))
 
 
-def block_logits(x: Array, rows: Array, first: Array, vocab: int) -> Array:
+def block_logits(x: Array, rows: Array | Matrix, first: Array, vocab: int) -> Array:
     """Of a block of the head, see `with_block`: float32 `[N, size]`, -inf for rows of the block before."""
     size = rows.shape[0]
-    logits = jnp.einsum("nd,vd->nv", x, rows, precision=PRECISION, preferred_element_type=jnp.float32)
+    logits = scores_of(x, rows)
     if vocab % size:
         logits = jnp.where(jnp.minimum(first, vocab - size) + jnp.arange(size) >= first, logits, -jnp.inf)
     return logits

@@ -5,14 +5,30 @@ That one seam lets a plain model, a merge inside the layer scan and a data-flow 
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import jax
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxmerge.architectures.table import LAYERS
 
 Params = dict[str, Array]
+# The tensors of a layer: arrays, or for a matrix of a linear layer a `Matrix`.
+Layer = dict[str, Any]
+
+
+class Matrix(Protocol):
+    """A matrix `[out, in]` that can be applied and is nowhere formed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def astype(self, dtype: DTypeLike) -> Self: ...
+
+    def apply(self, x: Array) -> Array:
+        """`x` `[..., in]` times its transpose: float32 `[..., out]`."""
+        ...
 
 
 def block_of(matrix: Array, start: Array, size: int, shards: int) -> Array:
@@ -42,7 +58,7 @@ class Weights(Protocol):
         """Which of the config's `windows` is that of a layer."""
         ...
 
-    def layer(self, index: Array) -> Params:
+    def layer(self, index: Array) -> Layer:
         """The tensors of one layer, by path without the leading `layers.`."""
         ...
 
@@ -50,13 +66,14 @@ class Weights(Protocol):
         """Rows `ids` (any shape) of a matrix that is not stacked: `[*ids.shape, columns]`."""
         ...
 
-    def block(self, path: str, start: Array, size: int) -> Array:
+    def block(self, path: str, start: Array, size: int) -> Any:
         """`size` consecutive rows from row `start` of a matrix that is not stacked; rows past its end are clamped
-        as by `lax.dynamic_slice`. Where the rows are divided, these of each part: `[parts, size, columns]`."""
+        as by `lax.dynamic_slice`. Where the rows are divided, these of each part: `[parts, size, columns]`. It may be a
+        `Matrix`."""
         ...
 
-    def whole(self, path: str) -> Array:
-        """A tensor that is not stacked."""
+    def whole(self, path: str) -> Any:
+        """A tensor that is not stacked: an array, or for the head a `Matrix`."""
         ...
 
 

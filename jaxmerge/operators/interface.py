@@ -45,6 +45,9 @@ import jax
 import numpy as np
 from jax import Array
 
+# What is taken of the base, a number, 0 where there is none, and of each source, `[K]`: both float32. Of sources that
+# are relative to a base it is what is taken of their task vectors.
+Coefficients = tuple[Array | float, Array]
 Scope = Literal["element", "row", "tensor"]
 # What becomes of a tensor that some of the models lack: an error; a copy where only one model has it; a copy where only
 # the base has it; a merge of those that have it, where they are enough, else a copy of the base's, and no tensor where
@@ -152,6 +155,10 @@ class Operator:
         and the remedy, or None. In a search it is asked for every combination of gridded values.
     field_bytes: what the fields of `prepare` take in memory for each element of each source, rows up to 65536 long.
     shared_field_bytes: the same for each element once, whatever the number of sources.
+    coefficients: where a merge is a linear combination of whole tensors, what is taken of each: `(stats, params, count,
+        based)` to `Coefficients`, with as many numbers as there are sources, `count`; based: there is a base. It is
+        `apply` but for rounding. None where a merge is none.
+    rows_apart: the flag and its value with which each row has coefficients of its own, and `coefficients` do not hold.
     undefined: for which tensors `apply` gives NaN, and the remedy.
     paper: where it comes from.
     """
@@ -169,6 +176,8 @@ class Operator:
     lacking: Lacking = "error"
     scope: Scope = "element"
     check: Callable[[Mapping[str, Any]], str | None] = lambda params: None
+    coefficients: Callable[[Stats, Params, int, bool], Coefficients] | None = None
+    rows_apart: tuple[str, bool] | None = None
     field_bytes: int = 0
     shared_field_bytes: int = 0
     undefined: str = ""

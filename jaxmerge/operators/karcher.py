@@ -10,7 +10,17 @@ from jax import Array
 from jaxmerge.operators.arithmetic import rounded
 from jaxmerge.operators.gram import gram, norms_of
 from jaxmerge.operators.grid import nearest
-from jaxmerge.operators.interface import Operator, Parameter, Params, Prepared, Request, Sources, Stats, Tile
+from jaxmerge.operators.interface import (
+    Coefficients,
+    Operator,
+    Parameter,
+    Params,
+    Prepared,
+    Request,
+    Sources,
+    Stats,
+    Tile,
+)
 
 
 def mean_direction(cosines: np.ndarray, iterations: int, tolerance: float) -> np.ndarray:
@@ -64,10 +74,13 @@ def prepare(sources: Sources, request: Request) -> Prepared:
     )
 
 
+def coefficients(stats: Stats, params: Params, count: int, based: bool) -> Coefficients:
+    by_tolerance = nearest(stats["coefficients"], stats["max_iter"], params["max_iter"])
+    return 0.0, nearest(by_tolerance, stats["tol"], params["tol"])
+
+
 def apply(tile: Tile, stats: Stats, params: Params) -> Array:
-    table = nearest(
-        nearest(stats["coefficients"], stats["max_iter"], params["max_iter"]), stats["tol"], params["tol"]
-    )
+    _, table = coefficients(stats, params, len(tile.sources), False)
     mix = rounded(table[0] * tile.sources[0])
     for i, source in enumerate(tile.sources[1:], 1):
         mix = mix + rounded(table[i] * source)
@@ -83,5 +96,6 @@ OPERATOR = Operator(
         Parameter("tol", "steps, angles and norms below it count as zero", 1e-5, low=1e-12, high=1.0, gridded=True),
     ),
     prepare,
+    coefficients=coefficients,
     paper="Karcher 1977, Riemannian center of mass and mollifier smoothing",
 )

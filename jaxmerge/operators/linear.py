@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmerge.operators.arithmetic import divided, rounded
-from jaxmerge.operators.interface import Operator, Parameter, Params, Stats, Tile
+from jaxmerge.operators.interface import Coefficients, Operator, Parameter, Params, Stats, Tile
 
 
 def apply(tile: Tile, stats: Stats, params: Params) -> Array:
@@ -16,6 +16,11 @@ def apply(tile: Tile, stats: Stats, params: Params) -> Array:
     for i, source in enumerate(tile.sources[1:], 1):
         mix, divisor = mix + weights[i] * source, divisor + weights[i]
     return divided(mix, jnp.where(params["normalize"] != 0, divisor, 1.0))
+
+
+def coefficients(stats: Stats, params: Params, count: int, based: bool) -> Coefficients:
+    weights = jnp.asarray(params["weight"], jnp.float32)
+    return 0.0, weights / jnp.where(params["normalize"] != 0, weights.sum(), 1.0)
 
 
 def check(params: Mapping[str, Any]) -> str | None:
@@ -34,5 +39,6 @@ OPERATOR = Operator(
     ),
     base_is_source=True,
     check=check,
+    coefficients=coefficients,
     paper="Wortsman et al. 2022, Model Soups, arXiv:2203.05482",
 )

@@ -6,7 +6,17 @@ from jax import Array
 
 from jaxmerge.operators.arithmetic import rounded
 from jaxmerge.operators.gram import gram, norms_of, row_gram
-from jaxmerge.operators.interface import Operator, Parameter, Params, Prepared, Request, Sources, Stats, Tile
+from jaxmerge.operators.interface import (
+    Coefficients,
+    Operator,
+    Parameter,
+    Params,
+    Prepared,
+    Request,
+    Sources,
+    Stats,
+    Tile,
+)
 
 
 def share_of_average(products: np.ndarray) -> np.ndarray:
@@ -41,6 +51,10 @@ def apply(tile: Tile, stats: Stats, params: Params) -> Array:
     return jnp.where(share == 0, tile.base, merged)
 
 
+def coefficients(stats: Stats, params: Params, count: int, based: bool) -> Coefficients:
+    return 1.0, jnp.full(count, stats["share"] / count)
+
+
 OPERATOR = Operator(
     "model_stock",
     "Between the base and the average of the models, the nearer to it the more their task vectors agree.",
@@ -58,5 +72,7 @@ OPERATOR = Operator(
     needs_base=True,
     min_sources=2,
     lacking="merge_rest",
+    coefficients=coefficients,
+    rows_apart=("filter_wise", True),
     paper="Jang et al. 2024, Model Stock, arXiv:2403.19522",
 )

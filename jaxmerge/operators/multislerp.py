@@ -14,7 +14,17 @@ from jax import Array
 
 from jaxmerge.operators.arithmetic import depart, divided, rounded
 from jaxmerge.operators.gram import gram, norms_of
-from jaxmerge.operators.interface import Operator, Parameter, Params, Prepared, Request, Sources, Stats, Tile
+from jaxmerge.operators.interface import (
+    Coefficients,
+    Operator,
+    Parameter,
+    Params,
+    Prepared,
+    Request,
+    Sources,
+    Stats,
+    Tile,
+)
 
 NOISE = 1e-14  # eigenvalues of cosines below it: directions apart by less than float32 tells
 
@@ -32,10 +42,8 @@ def prepare(sources: Sources, request: Request) -> Prepared:
     return Prepared({"norm": norms.astype(np.float32), "coordinates": coordinates.astype(np.float32)})
 
 
-def apply(tile: Tile, stats: Stats, params: Params) -> Array:
-    count = len(tile.sources)
-    if count == 1:
-        return tile.sources[0]
+def taken(stats: Stats, params: Params, count: int) -> tuple[list[Array], Array]:
+    """What is taken of each of at least two tensors, and whether their mean direction vanishes."""
     weights, norms, eps = jnp.asarray(params["weight"], jnp.float32), stats["norm"], params["eps"]
     total = weights[0]
     for i in range(1, count):
@@ -55,12 +63,28 @@ def apply(tile: Tile, stats: Stats, params: Params) -> Array:
     mean = rounded(jnp.sqrt(square))
     cancels = mean < eps
     stretch = divided(length, jnp.where(cancels, 1.0, mean))
+    shares = [jnp.where(cancels, own[i], rounded(divided(own[i], longer[i]) * stretch)) for i in range(count)]
+    return shares, cancels & (jnp.max(norms) > eps)
+
+
+def coefficients(stats: Stats, params: Params, count: int, based: bool) -> Coefficients:
+    if count == 1:
+        return float(based), jnp.ones(1, jnp.float32)
+    found, undefined = taken(stats, params, count)
+    shares = jnp.where(undefined & (count > 2), jnp.nan, jnp.stack(found))
+    return float(based), shares
+
+
+def apply(tile: Tile, stats: Stats, params: Params) -> Array:
+    count = len(tile.sources)
+    if count == 1:
+        return tile.sources[0]
+    shares, undefined = taken(stats, params, count)
     mix = jnp.zeros((), jnp.float32)
-    for i, source in enumerate(tile.sources):
-        share = jnp.where(cancels, own[i], rounded(divided(own[i], longer[i]) * stretch))
+    for share, source in zip(shares, tile.sources, strict=True):
         mix = mix + rounded(share * (source if tile.base is None else source - tile.base))
     if count > 2:
-        mix = jnp.where(cancels & (jnp.max(norms) > eps), jnp.nan, mix)
+        mix = jnp.where(undefined, jnp.nan, mix)
     return mix if tile.base is None else depart(tile.base, mix)
 
 
@@ -83,6 +107,7 @@ OPERATOR = Operator(
     prepare,
     optional_base=True,
     check=check,
+    coefficients=coefficients,
     undefined="the weighted directions of more than two models cancel out and leave no mean; change the weights",
     paper="Goddard et al. 2024, Arcee's MergeKit, arXiv:2403.13257",
 )

@@ -13,7 +13,17 @@ from jax import Array
 from jaxmerge.operators.arc import arc, shares
 from jaxmerge.operators.arithmetic import depart, divided, rounded
 from jaxmerge.operators.gram import gram, norms_of, row_gram
-from jaxmerge.operators.interface import Operator, Parameter, Params, Prepared, Request, Sources, Stats, Tile
+from jaxmerge.operators.interface import (
+    Coefficients,
+    Operator,
+    Parameter,
+    Params,
+    Prepared,
+    Request,
+    Sources,
+    Stats,
+    Tile,
+)
 
 SHORTEST = 1e-7  # shorter vectors are taken as of this norm
 # Squared sine up to which the arc is taken as a line. In float32, which the tensors were rounded to, smaller angles
@@ -44,11 +54,21 @@ def prepare(sources: Sources, request: Request) -> Prepared:
     return Prepared(fields={name: (array[..., None],) for name, array in arcs(row_gram(experts, base)).items()})
 
 
-def apply(tile: Tile, stats: Stats, params: Params) -> Array:
+def place_between(params: Params) -> Array:
+    """t in `arc.shares`."""
     weights = jnp.asarray(params["weight"], jnp.float32)
     total = weights[0] + weights[1]
     vanishes = jnp.abs(total) < 1e-6
-    t = jnp.where(vanishes, 0.5, divided(weights[1], jnp.where(vanishes, 1.0, total)))
+    return jnp.where(vanishes, 0.5, divided(weights[1], jnp.where(vanishes, 1.0, total)))
+
+
+def coefficients(stats: Stats, params: Params, count: int, based: bool) -> Coefficients:
+    first, second = shares(place_between(params), *(stats[name] for name in NAMES))
+    return float(based), jnp.stack([first, second])
+
+
+def apply(tile: Tile, stats: Stats, params: Params) -> Array:
+    t = place_between(params)
     if "angle" in stats:
         angle, whole, straight = (stats[name] for name in NAMES)
     elif tile.fields:
@@ -89,5 +109,7 @@ OPERATOR = Operator(
     min_sources=2,
     max_sources=2,
     lacking="copy_single",
+    coefficients=coefficients,
+    rows_apart=("nuslerp_flatten", False),
     paper="Shoemake 1985, Animating Rotation with Quaternion Curves",
 )

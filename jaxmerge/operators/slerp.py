@@ -4,13 +4,24 @@ Both tensors are flattened. The result is a linear combination whose coefficient
 between them, so that `prepare` finds the angle and `apply` is elementwise.
 """
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxmerge.operators.arc import arc, shares
 from jaxmerge.operators.arithmetic import rounded
 from jaxmerge.operators.gram import gram, norms_of
-from jaxmerge.operators.interface import Operator, Parameter, Params, Prepared, Request, Sources, Stats, Tile
+from jaxmerge.operators.interface import (
+    Coefficients,
+    Operator,
+    Parameter,
+    Params,
+    Prepared,
+    Request,
+    Sources,
+    Stats,
+    Tile,
+)
 
 STRAIGHT = 0.9995  # |cosine| above which the arc is taken as a line, antipodal tensors too
 
@@ -31,6 +42,11 @@ def apply(tile: Tile, stats: Stats, params: Params) -> Array:
     return rounded(of_base * tile.base) + rounded(of_other * tile.sources[0])
 
 
+def coefficients(stats: Stats, params: Params, count: int, based: bool) -> Coefficients:
+    of_base, of_other = shares(params["t"], stats["angle"], stats["sine"], stats["straight"])
+    return of_base + of_other, jnp.stack([of_other])
+
+
 OPERATOR = Operator(
     "slerp",
     "Spherical interpolation between the base and one other model.",
@@ -40,5 +56,6 @@ OPERATOR = Operator(
     needs_base=True,
     max_sources=1,
     lacking="copy_single",
+    coefficients=coefficients,
     paper="Shoemake 1985, Animating Rotation with Quaternion Curves",
 )

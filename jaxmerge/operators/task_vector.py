@@ -9,10 +9,10 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmerge.kernels.merge_tile.consensus import Combine
+from jaxmerge.kernels.merge_tile.consensus import Combine, plain_sum
 from jaxmerge.operators.arithmetic import depart, divided, rounded
-from jaxmerge.operators.interface import Operator, Parameter, Params, Stats, Tile
-from jaxmerge.operators.trims import Trim
+from jaxmerge.operators.interface import Coefficients, Operator, Parameter, Params, Stats, Tile
+from jaxmerge.operators.trims import NONE, Trim
 
 WEIGHT = Parameter(
     "weight", "how much of the source's task vector; negative takes it away", None, search=(0.0, 1.5), per_source=True
@@ -38,6 +38,12 @@ def task_vector_operator(
         mix = divided(mix, jnp.where(params["normalize"] != 0, divisor, 1.0))
         return depart(tile.base, rounded(mix * params["lambda"]))
 
+    def coefficients(stats: Stats, params: Params, count: int, based: bool) -> Coefficients:
+        weights = jnp.asarray(params["weight"], jnp.float32)
+        _, divisor = combine(list(weights), weights)
+        shares = params["lambda"] * weights / jnp.where(params["normalize"] != 0, divisor, 1.0)
+        return 1.0, shares
+
     parameters = (
         WEIGHT,
         *trim.parameters,
@@ -55,5 +61,6 @@ def task_vector_operator(
         needs_base=True,
         check=trim.check,
         field_bytes=trim.field_bytes,
+        coefficients=coefficients if trim is NONE and combine is plain_sum else None,
         paper=paper,
     )

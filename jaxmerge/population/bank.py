@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxmerge.architectures.table import Parameter, Table
 from jaxmerge.operators.arithmetic import storable, stored
-from jaxmerge.operators.interface import Operator, Request, Sources
+from jaxmerge.operators.interface import Operator, Request, Sources, nothing
 from jaxmerge.population.split import Held
 from jaxmerge.runtime.mesh import on_host
 
@@ -93,13 +93,14 @@ def load_bank(table: Table, base: Source | None, experts: tuple[Source, ...], pl
     stacks: dict[str, tuple[Held, ...]] = {}
     bases: dict[str, Held] = {}
     for parameter in table:
-        stacks[parameter.path] = tuple(_stack(table, parameter, source, place) for source in experts)
+        stacks[parameter.path] = tuple(stack(table, parameter, source, place) for source in experts)
         if base is not None:
-            bases[parameter.path] = _stack(table, parameter, base, place)
+            bases[parameter.path] = stack(table, parameter, base, place)
     return Bank(bases if base is not None else None, stacks, place.vocabulary_shards)
 
 
-def _stack(table: Table, parameter: Parameter, source: Source, place: Place) -> Held:
+def stack(table: Table, parameter: Parameter, source: Source, place: Place) -> Any:
+    """A tensor of all layers as a source has it, in place."""
     names = parameter.names(table.num_layers)
     first = source.read(names[0])
     if not parameter.stacked:
@@ -126,6 +127,8 @@ def prepare(
     grid: for each gridded parameter the values that candidates will ask for, ascending float64. place_field: for what
     is as large as the sources; None: `place`.
     """
+    if operator.prepare is nothing:
+        return Statistics({p.path: {} for p in table}, {p.path: {} for p in table})
     grids = {name: (np.asarray(values, np.float64),) * bank.count for name, values in grid.items()}
     hold = place_field or place
     stats: dict[str, dict[str, Array]] = {}

@@ -22,7 +22,8 @@ def entropies(shape: Shape, population: Population, values: Values, buckets: tup
         weights = population.candidate(mine)
 
         def micro(rows: Rows) -> Array:
-            return sequence_entropy(weights, shape.config, *rows, dtype=shape.dtype)
+            size = shape.head_block(rows[0].size)
+            return sequence_entropy(weights, shape.config, *rows, dtype=shape.dtype, block_size=size)
 
         return tuple(each(micro, rows) for rows in buckets)
 

@@ -20,7 +20,7 @@ from jax import Array, lax
 from jaxmerge.architectures.table import LAYERS
 from jaxmerge.models.weights import Params, Stored
 from jaxmerge.operators.arithmetic import widen
-from jaxmerge.operators.interface import Operator, Tile
+from jaxmerge.operators.interface import Coefficients, Operator, Tile
 from jaxmerge.population.bank import Bank, Statistics
 from jaxmerge.population.split import Held, Split, block_of, layer_of, own_layer_of, rows_of, whole_of
 
@@ -87,11 +87,16 @@ class Merged:
         return index
 
     def layer(self, index: Array) -> Params:
+        stacked = [path for path in self.bank.experts if path.startswith(LAYERS)]
+        return {path.removeprefix(LAYERS): self.tensor(path, index) for path in stacked}
+
+    def tensor(self, path: str, index: Array) -> Array:
+        """One layer's tensor of a path that is stacked."""
+
         def at(array: Held) -> Array:
             return layer_of(array, index)
 
-        stacked = [path for path in self.bank.experts if path.startswith(LAYERS)]
-        return {path.removeprefix(LAYERS): self._merge(path, at, at, self._group(path, index)) for path in stacked}
+        return self._merge(path, at, at, self._group(path, index))
 
     def piece(self, index: Array) -> "Merged":
         """With the sources of one layer alone, for `held`. Each device may ask for its own; see `own_layer_of`."""
@@ -137,6 +142,21 @@ class Merged:
 
         index: the layer that it is of. rows: uint32, the tensor's row of each row that is held (default: all)."""
         return self._merge(path, whole_of, whole_of, self._group(path, index), rows)
+
+    @property
+    def based(self) -> bool:
+        """Whether sources are relative to the base."""
+        return self.bank.base is not None and self.operator.takes_base
+
+    def coefficients(self, path: str, index: Array | None = None, count: int | None = None) -> Coefficients:
+        """What is taken of the base and of each source, for an operator that has `coefficients`. index: the layer.
+        count: how many sources there are, where the bank does not have the tensor."""
+        assert self.operator.coefficients is not None
+        group = self._group(path, index)
+        stats = self.statistics.stats[path]
+        stats = {name: whole_of(array) if index is None else layer_of(array, index) for name, array in stats.items()}
+        params = {name: array[group] for name, array in self.values.items()}
+        return self.operator.coefficients(stats, params, count or len(self.bank.experts[path]), self.based)
 
     def _group(self, path: str, index: Array | None = None) -> Array | int:
         group = self.members[path]

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.models.generation import generate
-from jaxmerge.models.likelihood import sequence_log_likelihood
+from jaxmerge.models.likelihood import sequence_log_likelihood, vocabulary_block
 from jaxmerge.models.weights import Params, Weights
 from jaxmerge.population.merged import Merging, Values, materialised
 from jaxmerge.population.split import specs
@@ -40,13 +40,27 @@ class Population(Protocol):
 class Shape:
     """What a program is compiled for: all static, the same for every candidate of a search.
 
-    dtype: of the forward pass. chunk: candidates at once on a device.
+    dtype: of the forward pass. chunk: candidates at once on a device. folded: they run as one batch, and share what may
+    be at once of tokens and logits.
     """
 
     config: DecoderConfig
     dtype: Any
     mesh: Mesh
     chunk: int
+    folded: bool = False
+
+    @property
+    def share(self) -> int:
+        """How many candidates share the tokens of a micro-batch."""
+        return self.chunk if self.folded else 1
+
+    def head_block(self, tokens: int) -> int | None:
+        """Rows of the head at once, for so many tokens of each candidate; None: as for one alone."""
+        if not self.folded:
+            return None
+        # With the many tokens of a batch small blocks are as fast, and hold less.
+        return vocabulary_block(self.config.vocab_size, 4 * self.chunk * tokens)
 
     @property
     def block(self) -> int:
@@ -72,7 +86,8 @@ def likelihoods(
         weights = population.candidate(mine)
 
         def micro(rows: Rows) -> Array:
-            return sequence_log_likelihood(weights, shape.config, *rows, dtype=shape.dtype)
+            size = shape.head_block(rows[0].size)
+            return sequence_log_likelihood(weights, shape.config, *rows, dtype=shape.dtype, block_size=size)
 
         return tuple(each(micro, rows) for rows in buckets)
 

@@ -33,9 +33,9 @@ MICRO_TOKENS = 16_384
 KEPT_BATCHES = 64
 
 
-def micro_batches(count: int, length: int) -> tuple[int, int]:
-    """How many micro-batches a bucket of `count` rows is run in, and of how many rows each."""
-    micro = -(-count // max(1, min(count, MICRO_TOKENS // length)))
+def micro_batches(count: int, length: int, share: int = 1) -> tuple[int, int]:
+    """How many micro-batches a bucket of `count` rows is run in, and of how many rows each. share: see `Shape`."""
+    micro = -(-count // max(1, min(count, MICRO_TOKENS // (length * share))))
     # Spread evenly: 65 rows at 64 a micro-batch are 33 and 32, not 64 and 1.
     return micro, -(-count // micro)
 
@@ -101,7 +101,7 @@ class Programs:
 
     def _rows(self, bucket: Bucket) -> Rows:
         count, length = bucket.tokens.shape
-        micro, rows = micro_batches(count, length)
+        micro, rows = micro_batches(count, length, self.shape.share)
 
         def cut(array: np.ndarray) -> Array:
             filled = np.concatenate([array, np.repeat(array[-1:], micro * rows - count, axis=0)])

@@ -81,11 +81,12 @@ def choose(sizes: Sequence[int], length: Length, time: Callable[[int], Timing]) 
 def measured(config: "EvolveConfig", engine: "Engine", population: int, limit: "Limit") -> tuple[int, str]:
     """The size for a search, and why; see `choose`. The engine is loaded, and has the last size that was tried."""
     length = Length(population, engine.chosen["mesh"]["pop"], limit.total(population), limit.seconds)
-    if config.search.evaluation.kind != "full":
+    sizes = engine.chunks(population)
+    if config.search.evaluation.kind != "full" and len(sizes) > 1:
         return 1, "chunk 1: a search by blocks of examples does not measure others"
     start = next((genome for merge in engine.starts if (genome := engine.start(merge)) is not None), engine.start(None))
     assert start is not None
     rng = np.random.default_rng(config.search.seed)
     drawn = start + config.search.sigma * rng.standard_normal((population, engine.dimension))
     genomes = np.clip(drawn, 0.0, 1.0).astype(np.float32)
-    return choose(engine.chunks(population), length, lambda size: engine.timed(genomes, size))
+    return choose(sizes, length, lambda size: engine.timed(genomes, size))

@@ -138,12 +138,14 @@ class Mesh(Strict):
 
 
 class Runtime(Strict):
-    """Where and how it runs. bank: where the sources lie. memory: of each device, where it is not to be asked."""
+    """Where and how it runs. bank: where the sources lie. memory: of each device, where it is not to be asked. forward:
+    whether each candidate is merged before it is scored, or all at once share the sources' weights."""
 
     mesh: Literal["auto"] | Mesh = "auto"
     bank: Literal["auto", "device", "sharded", "host"] = "auto"
     memory: str | Count | None = None
     chunk: Annotated[Literal["auto"] | int, _auto_or(1)] = "auto"
+    forward: Literal["auto", "merged", "batched"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     @field_validator("mesh", mode="before")

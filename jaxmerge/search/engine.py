@@ -109,7 +109,7 @@ class Engine(Protocol):
 
     @property
     def chosen(self) -> Mapping[str, Any]:
-        """`runtime` with its `auto` values as chosen: mesh, bank, chunk, dtype, as the config would write
+        """`runtime` with its `auto` values as chosen: mesh, bank, chunk, forward, dtype, as the config would write
         them; `chunk` is auto until `use` is called. Raises InputError for models that no home of the bank has room
         for."""
         ...
@@ -156,11 +156,22 @@ class Engine(Protocol):
         """What tells candidates apart, a digest of each of `[P, d]`: different genomes may be one candidate."""
         ...
 
+    @property
+    def approximates(self) -> bool:
+        """Whether scores of `evaluate` that are not asked to be exact differ from those in rounding."""
+        ...
+
     def evaluate(
-        self, genomes: np.ndarray, split: str = "search", draw: int | None = None, block: Block | None = None
+        self,
+        genomes: np.ndarray,
+        split: str = "search",
+        draw: int | None = None,
+        block: Block | None = None,
+        exact: bool = False,
     ) -> list[Result]:
         """Score genomes `[P, d]`. draw: names the sample of a generation; None: all examples. block: only these of
-        them; any number of genomes is served by the same programs, and all blocks by the same others.
+        them; any number of genomes is served by the same programs, and all blocks by the same others. exact: as the
+        very weights that would be exported.
         A candidate that fails is a Result with `score` None and its error, never an exception."""
         ...
 

@@ -331,7 +331,7 @@ class _Evolution:
     ) -> None:
         # Draws differ between generations, and races end early: only the whole of the data compares finalists fairly.
         cheap = self.config.search.evaluation.kind != "full"
-        whole = "search" if self.engine.sampled or cheap else None
+        whole = "search" if self.engine.sampled or cheap or self.engine.approximates else None
         split = "validation" if "validation" in self.engine.splits else whole
         self.progress(Progress("validation", 0, None))
         fronts = fronts_of(self.config, self.engine, self.algorithm)

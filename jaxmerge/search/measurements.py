@@ -50,7 +50,7 @@ class Measurements:
         """The results of genomes by name; those not known yet are scored together, without their examples."""
         missing = [name for name in genomes if (name, split) not in self._known]
         if missing:
-            results = self.engine.evaluate(np.stack([genomes[name] for name in missing]), split)
+            results = self.engine.evaluate(np.stack([genomes[name] for name in missing]), split, exact=True)
             for name, result in zip(missing, clean(results), strict=True):
                 self._keep(name, split, Measurement(result, {}))
         return [self._known[name, split].result for name in genomes]

@@ -185,7 +185,10 @@ def _located(ref: Any, folder: Path) -> Any:
 def as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:
     """What decides about bits is chosen once: a resumed run takes over where the config says `auto`."""
     runtime = wanted.runtime
-    kept = {key: getattr(recorded.runtime, key) for key in ("chunk", "dtype") if getattr(runtime, key) == "auto"}
+    decisive = ("chunk", "forward", "dtype")
+    kept = {key: getattr(recorded.runtime, key) for key in decisive if getattr(runtime, key) == "auto"}
+    if runtime.forward not in ("auto", recorded.runtime.forward):
+        kept.pop("chunk", None)  # which was chosen for the other
     return wanted.running(**kept)
 
 

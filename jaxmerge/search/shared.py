@@ -138,10 +138,15 @@ class SharedEngine:
         self._peers.step()
 
     def evaluate(
-        self, genomes: np.ndarray, split: str = "search", draw: int | None = None, block: Block | None = None
+        self,
+        genomes: np.ndarray,
+        split: str = "search",
+        draw: int | None = None,
+        block: Block | None = None,
+        exact: bool = False,
     ) -> list[Result]:
         self._peers.check()
-        results = self._engine.evaluate(genomes, split, draw, block)
+        results = self._engine.evaluate(genomes, split, draw, block, exact)
         return self._peers.same(lambda: results)
 
     def measure(self, candidate: Candidate, split: str) -> Measurement:

@@ -26,8 +26,8 @@ class Verdict:
     chosen_on: str | None
 
     def search_score(self, place: Place) -> float | None:
-        """As the search saw it, or on all of the data where it saw less."""
-        if not self.engine.sampled and place.result.complete:
+        """As the search saw it, or exactly and on all of the data where it saw less."""
+        if not self.engine.sampled and not self.engine.approximates and place.result.complete:
             return place.result.score
         return self.measurements.scores({place.name: place.genome}, "search")[0].score
 

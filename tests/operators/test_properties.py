@@ -390,3 +390,29 @@ def test_a_tall_mask_finds_its_model_again():
     for i, expert in enumerate(experts):
         found = merge("tall_mask", base, experts, weight=[1.0] * 3, task=i + 1)
         np.testing.assert_allclose(found, expert, rtol=0, atol=3e-7)
+
+
+LINEAR = [name for name in OPERATORS if OPERATORS[name].coefficients]
+
+
+def takes(name, base):
+    operator = OPERATORS[name]
+    return operator.takes_base if base else not operator.needs_base
+
+
+@pytest.mark.parametrize(("name", "based"), [(n, b) for n in LINEAR for b in (False, True) if takes(n, b)])
+def test_coefficients_say_what_apply_does(name, based):
+    operator = OPERATORS[name]
+    experts = tuple(EXPERTS[: operator.max_sources or 3])
+    params = {"weight": WEIGHTS[: len(experts)], "t": 0.3, "scale": 0.7, "normalize": True, "lambda": 1.3}
+    params = {p.name: params[p.name] for p in operator.parameters if p.name in params}
+    base = BASE if based else None
+    values = complete(operator, params, len(experts))
+    grid = {p.name: tuple(values[p.name].reshape(-1, 1)) for p in operator.parameters if p.gridded}
+    stats = operator.prepare(Sources(base, experts), Request("w", 0, grid)).stats
+    of_base, of_experts = operator.coefficients(stats, values, len(experts), based)
+    expected = merge_tensor(operator, base, experts, params, tensor="w", seed=0)
+    parts = [expert - (base if based else 0) for expert in experts]
+    got = of_base * BASE + sum(c * part for c, part in zip(np.asarray(of_experts), parts, strict=True))
+    assert of_experts.shape == (len(experts),)
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)

@@ -46,10 +46,17 @@ class FakeEngine:
     splits: tuple[str, ...] = ("search", "validation", "test")
     tokens: Mapping[str, np.ndarray] = {"near": np.full(EXAMPLES, 3)}
     sampled = False
+    approximates = False
     examples: Mapping[str, Mapping[str, int]] = {"near": dict.fromkeys(("search", "validation", "test"), EXAMPLES)}
     resolution = 1 / EXAMPLES
     weights: Mapping[str, float] = {"near": 1.0}
-    chosen: Mapping[str, Any] = {"mesh": {"pop": 1, "model": 1}, "bank": "device", "chunk": 1, "dtype": "float32"}
+    chosen: Mapping[str, Any] = {
+        "mesh": {"pop": 1, "model": 1},
+        "bank": "device",
+        "chunk": 1,
+        "forward": "merged",
+        "dtype": "float32",
+    }
     compiles = 1
     devices = "1 x fake"
     placed = "1 x fake: bank device"
@@ -92,7 +99,9 @@ class FakeEngine:
     def identities(self, genomes: np.ndarray) -> list[bytes]:
         return [genome.tobytes() for genome in genomes]
 
-    def evaluate(self, genomes: np.ndarray, split: str = "search", draw: int | None = None) -> list[Result]:
+    def evaluate(
+        self, genomes: np.ndarray, split: str = "search", draw: int | None = None, exact: bool = False
+    ) -> list[Result]:
         assert self.loaded
         self.calls.append((split, len(genomes)))
         time.sleep(self.pause)

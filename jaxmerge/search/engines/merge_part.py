@@ -34,8 +34,12 @@ class MergePart:
 
     def merging(self, merger: Merger, dtype: np.dtype) -> AnyMerging:
         """What all candidates share. dtype: of what is merged."""
-        grid = {p.name: self.space.grid(p) for p in self.operator.parameters if p.gridded}
-        return merger.merging(self.operator, grid, self.groups, dtype=dtype)
+        return merger.merging(self.operator, self.grid, self.groups, dtype=dtype)
+
+    @property
+    def grid(self) -> dict[str, np.ndarray]:
+        """See `population.bank.prepare`."""
+        return {p.name: self.space.grid(p) for p in self.operator.parameters if p.gridded}
 
     def relaxed(self, merging: Merging) -> Merging:
         """The same, with a gradient by parameters that are looked up on a grid."""

@@ -1,6 +1,6 @@
 """Merges over one bank: of the searched operator, and of the untuned merges that it has to beat."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxmerge.architectures.config import DecoderConfig
 from jaxmerge.architectures.table import Table
+from jaxmerge.converters.adapted import Adapted
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.hf import load_params
@@ -17,9 +18,12 @@ from jaxmerge.objectives.interface import Runner
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator
 from jaxmerge.population.bank import Bank, load_bank, prepare
+from jaxmerge.population.batched import Batching
+from jaxmerge.population.from_files import FileMerging, FilePrograms, Files
+from jaxmerge.population.lora import Lora, load_lora
 from jaxmerge.population.mapped import MappedBank, MappedMerging
 from jaxmerge.population.merged import Members, Merging
-from jaxmerge.population.programs import Shape
+from jaxmerge.population.programs import Population, Shape
 from jaxmerge.population.runner import Programs
 from jaxmerge.population.split import Splitting
 from jaxmerge.population.streamed import Streamed
@@ -31,7 +35,8 @@ from jaxmerge.search.engines.sources import Models
 from jaxmerge.spaces.groups import Granularity, Groups
 from jaxmerge.spaces.parameter import Values
 
-AnyMerging = Merging | MappedMerging
+AnyMerging = Merging | MappedMerging | FileMerging
+AnyPrograms = Programs | FilePrograms
 
 
 class Finite:
@@ -49,6 +54,18 @@ class Finite:
         array = self.checkpoint.view(name)
         require_finite(f"{self.checkpoint.info(name).file}: tensor '{name}'", array)
         return array
+
+
+class FiniteLora(Finite):
+    """The same of a model with a LoRA."""
+
+    checkpoint: Adapted
+
+    def factors(self, name: str) -> tuple[np.ndarray, np.ndarray, float] | None:
+        return self.checkpoint.factors(name)
+
+    def replaces(self, name: str) -> bool:
+        return self.checkpoint.replaces(name)
 
 
 def stored(checkpoint: Checkpoint, config: DecoderConfig, table: Table, dtype: np.dtype, mesh: Mesh) -> Params:
@@ -72,7 +89,8 @@ class Merger:
     def __init__(
         self, models: Models, dtype: np.dtype, mesh: Mesh, seed: int, home: str = "device", waiting: int = 0
     ) -> None:
-        """dtype: of what is merged. seed: of the masks. home: see `needs.HOMES`. waiting: see `streamed.Streamed`."""
+        """dtype: of what is merged. seed: of the masks. home: see `needs.HOMES`, or `files` where no sources are held,
+        and each merge is made from them. waiting: see `streamed.Streamed`."""
         self.models, self.dtype, self.mesh, self.seed = models, dtype, mesh, seed
         self.home, self.waiting = home, waiting
         self._place = Placement.of(models.config, mesh)
@@ -104,6 +122,8 @@ class Merger:
         all. dtype: of what is merged; None: the merger's own."""
         places = range(len(self.models.experts)) if sources is None else self._places(sources)
         members, dtype = Members.of(groups.members), dtype or self.dtype
+        if self.home == "files":
+            return FileMerging(self.files(chosen, places), chosen, members, dtype, self.seed)
         if self.home == "host":
             bank = self.mapped.of(places)
             return MappedMerging.prepared(bank, chosen, members, dtype, seed=self.seed, grid=grid)
@@ -115,13 +135,35 @@ class Merger:
         )
         return Merging(held, statistics, chosen, members, dtype)
 
+    def files(self, chosen: Operator, places: Iterable[int] | None = None) -> Files:
+        """The sources of merges by an operator as they lie in their files. places: of the experts; None: all."""
+        experts = list(self.models.experts.values())
+        base = self.models.base if chosen.takes_base else None
+        read = tuple(Finite(experts[k]) for k in (range(len(experts)) if places is None else places))
+        return Files(self.models.table, None if base is None else Finite(base), read)
+
     def _places(self, sources: tuple[str, ...]) -> list[int]:
         return [list(self.models.experts).index(name) for name in sources]
 
-    def programs(self, merging: AnyMerging, chunk: int = 1) -> Programs:
+    def programs(self, merging: AnyMerging, chunk: int = 1) -> AnyPrograms:
         """What scores candidates, `chunk` at once on a device."""
         shape = Shape(self.models.config, self.dtype, self.mesh, chunk)
+        if isinstance(merging, FileMerging):
+            return FilePrograms(shape, merging)
         return Programs(shape, merging) if isinstance(merging, Merging) else Streamed(shape, merging, self.waiting)
+
+    def batching(self, merging: AnyMerging, lora: Checkpoint | None, grid: Mapping[str, np.ndarray]) -> Population:
+        """The same candidates for a batch that shares what it reads. lora: the model that all experts are LoRAs on."""
+        if isinstance(merging, Merging):
+            return Batching(merging)
+        assert isinstance(merging, FileMerging) and lora is not None
+        experts = [FiniteLora(expert) for expert in self.models.experts.values() if isinstance(expert, Adapted)]
+        tensors, factors, given = load_lora(self.models.table, Finite(lora), experts, self._place)
+        files, chosen = merging.files, merging.operator
+        statistics = prepare(chosen, self.models.table, files, self._place, seed=self.seed, grid=grid)
+        bank = Bank({path: tensors[path] for path in given} if files.base is not None else None, given)
+        held = Merging(bank, statistics, chosen, merging.members, self.dtype)
+        return Lora(tensors, factors, held, len(experts))
 
     def merged(self, merging: AnyMerging, values: Values) -> Params:
         """One merge's weights, stacked over layers."""

@@ -1,23 +1,33 @@
 """The engine of a parameter-space search: genomes and untuned merges in, scores, recipes and folders out."""
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxmerge.converters.companions import TOKENIZER, copy_companions
 from jaxmerge.converters.hf import save_params
 from jaxmerge.converters.output_folder import output_folder
+from jaxmerge.converters.writer import parse_size
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Runner
+from jaxmerge.population.from_files import FilePrograms
 from jaxmerge.population.merged import Merging
+from jaxmerge.population.programs import Shape
 from jaxmerge.population.runner import Programs
-from jaxmerge.search.algorithms.registry import OPTIMIZERS
+from jaxmerge.runtime.memory import Devices, here, named
+from jaxmerge.runtime.mesh import POP
+from jaxmerge.search.algorithms.registry import OPTIMIZERS, default_population
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate
+from jaxmerge.search.engines import forward
+from jaxmerge.search.engines.forward import Forward
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merge_part import MergePart
 from jaxmerge.search.engines.merger import AnyMerging, Assignment, Merger
@@ -26,6 +36,8 @@ from jaxmerge.search.engines.plan import memory_and_time
 from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
 from jaxmerge.search.engines.sources import open_models
 from jaxmerge.spaces.parameter import Values
+
+log = logging.getLogger("jaxmerge")
 
 
 class ParameterEngine(ScoringEngine):
@@ -41,6 +53,7 @@ class ParameterEngine(ScoringEngine):
         self._part = MergePart(config, self._models)
         self._space = self._part.space
         self._merging: AnyMerging | None = None
+        self._folded: Programs | None = None
 
     @property
     def dimension(self) -> int:
@@ -61,15 +74,59 @@ class ParameterEngine(ScoringEngine):
     @cached_property
     def _merger(self) -> Merger:
         home, seed = self._home, self._config.search.seed
-        return Merger(self._models, self._dtype, self._mesh, seed, home.name, home.waiting)
+        name = "files" if self._forward.lora is not None else home.name
+        return Merger(self._models, self._dtype, self._mesh, seed, name, home.waiting)
+
+    @cached_property
+    def _forward(self) -> Forward:
+        memory = self._config.runtime.memory
+        return self._forward_on(here(jax.devices(), None if memory is None else parse_size(memory)))
+
+    def _forward_on(self, devices: Devices) -> Forward:
+        models, operator = self._models, self._part.operator
+        found = forward.choose(self._config, models, operator, self._texts, self._dtype, devices.name)
+        if not found.batched or self._config.runtime.forward == "batched":
+            return found
+        needs = self._needs_of(models.sources, models.config, models.table)
+        if forward.fits(forward.batched_needs(needs, found, models, self._at_once), devices):
+            return found
+        return Forward("merged", "to be scored as one batch, candidates need more memory than a device has")
+
+    @property
+    def _at_once(self) -> int:
+        """Candidates of a device, as far as they run as one batch; before the population is known, as a rule."""
+        if self._settled:
+            return self._chunk
+        population = self._config.search.population
+        count = default_population(self.dimension) if population == "auto" else int(population)
+        return forward.candidates_at_once(self._models.config, count, len(jax.devices()), self._texts)
+
+    def chunks(self, population: int) -> tuple[int, ...]:
+        if self._settled or not self._forward.batched:
+            return super().chunks(population)
+        pop = self._mesh.shape[POP]
+        return (forward.candidates_at_once(self._models.config, population, pop, self._texts),)
+
+    def _run_at_once(self, chunk: int) -> None:
+        if self._folded is None:
+            super()._run_at_once(chunk)
+            return
+        # Finalists are merged one after another.
+        self._chunk = chunk
+        self._folded = Programs(replace(self._folded.shape, chunk=chunk), self._folded.population)
 
     @property
     def _needs(self) -> Needs:
         models = self._models
-        return self._needs_of(models.sources, models.config, models.table, self._part.operator)
+        needs = self._needs_of(models.sources, models.config, models.table, self._part.operator)
+        found = self._forward
+        return forward.batched_needs(needs, found, models, self._at_once) if found.batched else needs
 
     @property
     def _refused(self) -> Mapping[str, str]:
+        if self._forward.batched:
+            why = "runtime.forward is batched, which has the sources on the device; use device, or forward: merged"
+            return {"host": why, "sharded": why}
         search = self._config.search
         if search.warm_start is None and search.algorithm not in OPTIMIZERS:
             return {}
@@ -80,9 +137,18 @@ class ParameterEngine(ScoringEngine):
             self._models, self._objectives, self._dtype, home=home, chunk=self._chunk, operator=self._part.operator
         )
 
+    def plan(self, devices: str | None = None) -> Mapping[str, str]:
+        lines = super().plan(devices)
+        return lines if devices is None else {**lines, "forward": self._forward_on(named(devices)).line}
+
     def load(self) -> None:
+        log.info("forward: %s", self._forward.line)
         self._merging = self._part.merging(self._merger, self._dtype)
-        self._programs = self._merger.programs(self._merging, self._chunk)
+        batched = self._forward.batched
+        self._programs = self._merger.programs(self._merging, 1 if batched else self._chunk)
+        if batched:
+            shape = Shape(self._models.config, self._dtype, self._mesh, self._chunk, folded=True)
+            self._folded = Programs(shape, self._merger.batching(self._merging, self._forward.lora, self._part.grid))
 
     def _values(self, genomes: np.ndarray) -> Values:
         return self._space.decode(genomes)
@@ -98,9 +164,17 @@ class ParameterEngine(ScoringEngine):
     @cached_property
     def _followed(self) -> Programs:
         """The programs with a gradient by every parameter."""
+        if isinstance(self._programs, FilePrograms):
+            assert self._folded is not None
+            return self._folded
         assert self._programs is not None and isinstance(self._merging, Merging), "load() comes first"
         merging = self._part.relaxed(self._merging)
         return self._programs if merging is self._merging else Programs(self._programs.shape, merging)
+
+    def _candidates(self, genomes: np.ndarray, exact: bool = False) -> Runner:
+        if exact or self._folded is None:
+            return super()._candidates(genomes, exact)
+        return self._folded.candidates(self._values(genomes))
 
     def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
         return self._part.start(candidate)

@@ -15,6 +15,7 @@ from jaxmerge.runtime.mesh import MODEL, POP, make_mesh
 from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.chunk import SIZES
 from jaxmerge.search.config import EvolveConfig
+from jaxmerge.search.engines.forward import Forward, require_merged
 from jaxmerge.search.engines.home import Home, choose
 from jaxmerge.search.engines.needs import Needs
 from jaxmerge.search.engines.requirements import dtype_of, mesh_of, model_choices
@@ -42,6 +43,15 @@ class Placed(ABC):
         """Homes that the bank cannot have, each with the reason."""
 
     @cached_property
+    def _forward(self) -> Forward:
+        """How candidates are scored."""
+        return require_merged(self._config)
+
+    @property
+    def approximates(self) -> bool:
+        return self._forward.batched
+
+    @cached_property
     def _home(self) -> Home:
         """Where the bank lies, and over how many devices a candidate. Raises InputError where it fits nowhere."""
         memory = self._config.runtime.memory
@@ -49,7 +59,7 @@ class Placed(ABC):
         if self._wanted is not None:
             models: tuple[int, ...] = (self._wanted.shape[MODEL],)
         else:
-            models = model_choices(self._config, self._models.config, devices.host)
+            models = self._model_choices(devices.host)
         return choose(self._needs, devices, self._config.runtime.bank, models=models, refused=self._refused)
 
     @cached_property
@@ -64,11 +74,14 @@ class Placed(ABC):
     def placed(self) -> str:
         return self._home.line
 
+    def _model_choices(self, devices: int) -> tuple[int, ...]:
+        return (1,) if self._forward.batched else model_choices(self._config, self._models.config, devices)
+
     def _home_on(self, name: str) -> Home:
         devices, runtime = named(name), self._config.runtime
         if runtime.memory is not None:
             devices = replace(devices, memory=parse_size(runtime.memory))
-        models = model_choices(self._config, self._models.config, devices.host)
+        models = self._model_choices(devices.host)
         return choose(self._needs, devices, runtime.bank, models=models, refused=self._refused)
 
     @property
@@ -77,6 +90,7 @@ class Placed(ABC):
             "mesh": {"pop": self._mesh.shape[POP], "model": self._mesh.shape[MODEL]},
             "bank": self._home.name,
             "chunk": self._chunk if self._settled else "auto",
+            "forward": self._forward.name,
             "dtype": self._dtype.name,
         }
 

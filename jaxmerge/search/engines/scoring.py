@@ -4,6 +4,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,11 +18,12 @@ from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.reference import Location
 from jaxmerge.models.weights import Params
 from jaxmerge.objectives.base import PreparedObjective
-from jaxmerge.objectives.interface import Batch, Block, Objective, Runner
+from jaxmerge.objectives.interface import Block, Objective, Runner
 from jaxmerge.objectives.loading import build as build_objectives
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import Scores, score_all
 from jaxmerge.operators.interface import Operator
+from jaxmerge.population.from_files import FilePrograms
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.runtime.mesh import POP, own_row
@@ -32,8 +34,10 @@ from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import BASE, EvolveConfig
 from jaxmerge.search.costs import GRADIENT
 from jaxmerge.search.engine import Candidate, Measurement
+from jaxmerge.search.engines.forward import Texts
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.memory import Memory, identities
+from jaxmerge.search.engines.merger import AnyPrograms
 from jaxmerge.search.engines.needs import Needs, needs_of
 from jaxmerge.search.engines.placed import Placed
 from jaxmerge.search.engines.requirements import require_blocks
@@ -73,7 +77,7 @@ class ScoringEngine(Placed):
                 objective.reference("search")
         self._compiles = 0
         self._memory = Memory()
-        self._programs: Programs | None = None
+        self._programs: AnyPrograms | None = None
 
     # What the space decides.
 
@@ -177,7 +181,7 @@ class ScoringEngine(Placed):
 
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
         home = self._home if devices is None else self._home_on(devices)
-        lines = {**self._plan(home), "memory": home.line}
+        lines = {**self._plan(home), "forward": self._forward.line, "memory": home.line}
         return lines if devices is None else lines | {"time": f"{lines['time']}, at the speed of this machine"}
 
     def _needs_of(
@@ -188,13 +192,6 @@ class ScoringEngine(Placed):
         chosen: Operator | None = None,
     ) -> Needs:
         """config: of the longest model that runs. table: its tensors."""
-        prepared = [objective for objective in self._objectives if isinstance(objective, PreparedObjective)]
-        named = [(o, name) for o in prepared for name in o.splits()]
-        selections = [(o, o.split(name).select(o.config, None)) for o, name in named]
-        texts: dict[str, list[Batch]] = {}
-        for (_, name), (_, selection) in zip(named, selections, strict=True):
-            if selection.split.references:
-                texts.setdefault(name, []).append(selection.references)
         return needs_of(
             config,
             table,
@@ -202,9 +199,13 @@ class ScoringEngine(Placed):
             self._dtype,
             chunk=self._chunk,
             operator=chosen,
-            texts=list(texts.values()),
-            prompts=[(s.prompts, o.config.max_new_tokens) for o, s in selections if s.split.prompts],
+            texts=self._texts.scored,
+            prompts=self._texts.prompts,
         )
+
+    @cached_property
+    def _texts(self) -> Texts:
+        return Texts.of(self._objectives)
 
     @property
     def compiles(self) -> int:
@@ -224,7 +225,7 @@ class ScoringEngine(Placed):
         self._settled = True
 
     def _run_at_once(self, chunk: int) -> None:
-        assert self._programs is not None, "load() comes first"
+        assert self._programs is not None and not isinstance(self._programs, FilePrograms), "load() comes first"
         self._chunk, self._home = chunk, self._home.at(chunk)
         self._programs = self._programs.at_once(chunk)
 
@@ -232,17 +233,22 @@ class ScoringEngine(Placed):
         return identities(self._values(genomes))
 
     def evaluate(
-        self, genomes: np.ndarray, split: str = "search", draw: int | None = None, block: Block | None = None
+        self,
+        genomes: np.ndarray,
+        split: str = "search",
+        draw: int | None = None,
+        block: Block | None = None,
+        exact: bool = False,
     ) -> list[Result]:
         def score(places: list[int]) -> list[Result]:
             started = time.perf_counter()
-            runner = self._candidates(genomes[places])
+            runner = self._candidates(genomes[places], exact)
             scores = self._scored(lambda: score_all(self._objectives, runner, split, draw, block))
             seconds = (time.perf_counter() - started) / len(places)
             results = [_result(scores, index, seconds) for index in range(len(places))]
             return results if block is None else [self._spread(scores, result, split) for result in results]
 
-        keys = [(key, split, draw, block) for key in self.identities(genomes)]
+        keys = [(key, split, draw, block, exact) for key in self.identities(genomes)]
         return self._memory.recall(keys, score)
 
     def gradients(self, genomes: np.ndarray, draw: int | None = None) -> list[Result]:
@@ -289,7 +295,7 @@ class ScoringEngine(Placed):
 
     def measure(self, candidate: Candidate, split: str) -> Measurement:
         started = time.perf_counter()
-        runner = self._untuned(candidate) if isinstance(candidate, Untuned) else self._candidates(candidate[None])
+        runner = self._untuned(candidate) if isinstance(candidate, Untuned) else self._candidates(candidate[None], True)
         judges = self._judges(candidate)
         scores = self._scored(lambda: score_all(judges, runner, split))
         result = _result(scores, 0, time.perf_counter() - started)
@@ -313,7 +319,7 @@ class ScoringEngine(Placed):
         """The objectives as a candidate's tokenizer has them."""
         return self._objectives
 
-    def _candidates(self, genomes: np.ndarray) -> Runner:
+    def _candidates(self, genomes: np.ndarray, exact: bool = False) -> Runner:
         assert self._programs is not None, "load() comes first"
         return self._programs.candidates(self._values(genomes))
 

@@ -59,11 +59,18 @@ def test_a_run_stopped_within_a_race_ends_as_one_that_was_not(world: Path, run: 
     class Stops(ParameterEngine):
         blocks = 0
 
-        def evaluate(self, genomes: Any, split: str = "search", draw: Any = None, block: Block | None = None) -> Any:
+        def evaluate(
+            self,
+            genomes: Any,
+            split: str = "search",
+            draw: Any = None,
+            block: Block | None = None,
+            exact: bool = False,
+        ) -> Any:
             Stops.blocks += block is not None
             if Stops.blocks == 9:
                 raise Stopped
-            return super().evaluate(genomes, split, draw, block)
+            return super().evaluate(genomes, split, draw, block, exact)
 
     with pytest.raises(Exception, match="interrupted"):
         evolve(world, tmp_path / "run", build=Stops)
