@@ -19,6 +19,7 @@ import numpy as np
 from tiny_world import write_world
 
 from jaxmerge.models import likelihood
+from jaxmerge.objectives.interface import Reference
 from jaxmerge.population.programs import likelihoods, merged_parameters
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.mesh import make_mesh, on_row
@@ -68,7 +69,8 @@ def scores(name: str, kv_heads: int, arrangements: tuple[tuple[int, int], ...], 
 def gradient(model: int) -> dict[str, Any]:
     programs, space = miniature.miniature("linear", mesh=make_mesh(8 // model, model))
     values = space.decode(np.full(space.dimension, 0.4, np.float32))
-    sum, by_value = programs.gradient(values, miniature.batch(((9, 8),)), np.full(9, 0.1, np.float32))
+    wanted = Reference(miniature.batch(((9, 8),)), np.full(9, 0.1, np.float32))
+    sum, by_value = programs.gradient(values, wanted)
     return {"sum": sum, "weight": by_value["weight"].tolist()}
 
 
