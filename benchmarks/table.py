@@ -110,6 +110,15 @@ ROWS = (
         "gradient",
         lambda r: " / ".join(f"{100 * run['share']:.0f}%" if run["share"] else "never" for run in r["cma_es"]),
     ),
+    Row(
+        "screened search, best search score (plain) at its share of the forward passes",
+        "≥ plain at ≤ 1/3",
+        "screening",
+        lambda r: " / ".join(
+            f"{run['screened']['best_score']:.3f} ({run['plain']['best_score']:.3f}) at {100 * run['share']:.0f}%"
+            for run in r["seeds"]
+        ),
+    ),
     Row("demo, parameter space, test, three seeds", "PS > DFS > parents", "demo_spaces", lambda r: spread(r, "PS")),
     Row("demo, data-flow space", "", "demo_spaces", lambda r: spread(r, "DFS")),
     Row("demo, one after the other", "≥ PS", "demo_spaces", lambda r: spread(r, "PS+DFS")),

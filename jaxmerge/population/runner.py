@@ -14,6 +14,7 @@ from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Batch, Bucket, Reference
 from jaxmerge.population.entropies import entropies
 from jaxmerge.population.gradients import gradients
+from jaxmerge.population.jacobian import jacobian
 from jaxmerge.population.merged import Merging, Values
 from jaxmerge.population.programs import (
     Population,
@@ -77,6 +78,23 @@ class Programs:
             sum += float(part)
             by_value = {name: array + parts[name] for name, array in by_value.items()}
         return sum, by_value
+
+    def jacobian(
+        self, values: dict[str, np.ndarray], reference: Reference
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Of every sequence of a batch its quantity, float32 `[N]`, and the gradient of it by the values of one
+        candidate, `[N, ...]` each. See `jacobian.jacobian`."""
+        batch = reference.batch
+        sums = np.zeros(batch.size, np.float32)
+        by_value = {name: np.zeros((batch.size, *array.shape), np.float32) for name, array in values.items()}
+        for bucket, rows in zip(batch.buckets, self.placed(batch), strict=True):
+            found = jacobian(self.shape, self.population, values, rows, reference.quantity)
+            part, parts = fetch(found, self.shape.mesh)
+            real = np.flatnonzero(bucket.index >= 0)
+            sums[bucket.index[real]] = part[real]
+            for name, array in by_value.items():
+                array[bucket.index[real]] = parts[name][real]
+        return sums, by_value
 
     def model(self, values: dict[str, np.ndarray]) -> Params:
         """One merge's whole model as it is scored, stacked over layers, on a device of this process. values: of one

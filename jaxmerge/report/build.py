@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxmerge.report import charts, cost, curves, examples, front, genomes, kinship, recipes
-from jaxmerge.report.run_data import RunData, read_run
+from jaxmerge.report.run_data import RecipeTable, RunData, read_run
 from jaxmerge.report.scale import Scale
+from jaxmerge.report.sensitivity import sensitivity
 from jaxmerge.report.standings import KINDS, TITLES, Gain, Standing, comparison_of, gains, standings, verdict
 from jaxmerge.search.history import Generation
 from jaxmerge.search.ranking import best_score
@@ -57,7 +58,8 @@ def _content(run: RunData) -> dict[str, Any]:
         "tested": any(row.test is not None for row in rows),
         "scale": scale,
         "curve": _curve(run, searched, rows, scale),
-        "recipe": _recipe(run),
+        "recipe": _maps(run.recipe),
+        "matters": _maps(sensitivity(run.summary, run.config, run.recipe))["maps"],
         "path": _path(run),
         "parallel": _parallel(run, searched),
         "shades": genomes.SHADES,
@@ -148,16 +150,16 @@ def _curve(run: RunData, searched: list[Generation], rows: tuple[Standing, ...],
     }
 
 
-def _recipe(run: RunData) -> dict[str, Any]:
+def _maps(table: RecipeTable | None) -> dict[str, Any]:
     """maps: a picture for each parameter that varies. constants: the others, whose one value needs no picture."""
     maps, constants = [], []
-    for name, rows in (run.recipe.parameters if run.recipe else {}).items():
+    for name, rows in (table.parameters if table else {}).items():
         values = {value for row in rows for value in row}
         if len(values) == 1:
             constants.append((name, f"{values.pop():g}"))
-        elif run.recipe and values:
+        elif table and values:
             largest = max(map(abs, values))
-            maps.append((name, _markup(recipes.heat_map(run.recipe, name)), f"{largest:.3g}", min(values) < 0))
+            maps.append((name, _markup(recipes.heat_map(table, name)), f"{largest:.3g}", min(values) < 0))
     return {"maps": maps, "constants": constants}
 
 

@@ -104,6 +104,14 @@ def gene_names(config: Mapping[str, Any], table: RecipeTable | None, pool: Mappi
 
 
 def _of_merge(space: Mapping[str, Any], table: RecipeTable) -> list[str]:
+    found = space_of(space, table)
+    genes = found.genes if found is not None else ()
+    return [gene.replace(" layers.", " ").replace(" embed_tokens", " emb") for gene in genes]
+
+
+def space_of(space: Mapping[str, Any], table: RecipeTable) -> ParameterSpace | None:
+    """The space of a recipe's parameters, without their bounds; None for an operator of the user's own, which is not
+    loaded to draw something."""
     # Only which of them are searched counts here, not their bounds.
     settings = {
         name: Range(0.0, 1.0) if isinstance(value, dict | list) else value
@@ -111,7 +119,6 @@ def _of_merge(space: Mapping[str, Any], table: RecipeTable) -> list[str]:
     }
     try:
         chosen = operator(str(space.get("operator")))
-        genes = ParameterSpace(chosen, table.experts, Groups(table.groups, {}), settings).genes
+        return ParameterSpace(chosen, table.experts, Groups(table.groups, {}), settings)
     except JaxmergeError:
-        return []  # an operator of the user's own, which is not loaded to draw a label
-    return [gene.replace(" layers.", " ").replace(" embed_tokens", " emb") for gene in genes]
+        return None

@@ -14,6 +14,7 @@ from jaxmerge.errors import InputError
 from jaxmerge.objectives.schema import ObjectiveConfig
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import OPERATORS, operator
+from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.space_config import Count, Name, Space
 from jaxmerge.strict import Strict, misfit
 
@@ -98,6 +99,16 @@ class WarmStart(Strict):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.02
 
 
+class Screening(Strict):
+    """Candidates that are sent away before they are scored, by what the per-example Jacobian at the search's mean
+    predicts. candidates: drawn in each generation, of which the best as predicted are the population. refresh: for how
+    many generations a Jacobian serves."""
+
+    kind: Literal["jacobian"] = "jacobian"
+    candidates: Count = 1024
+    refresh: Count = 1
+
+
 class Search(Strict):
     """How the space is searched. generations: 100 where neither it nor a budget is given. pick: how the winner is
     taken from a front, for algorithms of several objectives; None: weights."""
@@ -114,12 +125,18 @@ class Search(Strict):
     baselines: list[Name] | None = None
     pick: Literal["weights", "knee"] | None = None
     evaluation: Evaluation = Evaluation()
+    screening: Screening | None = None
 
-    @field_validator("warm_start", mode="before")
+    @field_validator("warm_start", "screening", mode="before")
     @classmethod
-    def _warm_start(cls, value: Any) -> Any:
-        """`gradient` for the steps at their defaults."""
+    def _of_a_kind(cls, value: Any) -> Any:
+        """`gradient` or `jacobian` for one at its defaults."""
         return {"kind": value} if isinstance(value, str) else value
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether gradients are asked for."""
+        return self.warm_start is not None or self.screening is not None or self.algorithm in OPTIMIZERS
 
     @property
     def last_generation(self) -> int | None:

@@ -10,7 +10,8 @@ from jaxmerge.search.baselines import has_random_search, parents
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig
 from jaxmerge.search.costs import GRADIENT
 from jaxmerge.search.engine import Build, Engine
-from jaxmerge.search.evolve import algorithm_of, limit_of, require_usable
+from jaxmerge.search.evolve import algorithm_of, require_usable
+from jaxmerge.search.limits import limit_of
 from jaxmerge.search.run import engine_of
 from jaxmerge.search.stages import legs
 
@@ -67,8 +68,8 @@ def _plan(
 
 def _cost(wanted: EvolveConfig, engine: Engine, made: Algorithm, generations: int) -> int:
     """Of a search with its gradient steps, in candidates, as `gradient_start.forwards` has it."""
-    each = 1
+    total = limit_of(wanted).cost(generations, made.population)
     if several(made) == "gradient":
-        each = GRADIENT if engine.gradient_scores else 1 + GRADIENT
+        total *= GRADIENT if engine.gradient_scores else 1 + GRADIENT
     steps = wanted.search.warm_start.steps if wanted.search.warm_start else 0
-    return generations * made.population * each + GRADIENT * steps
+    return total + GRADIENT * steps

@@ -17,6 +17,7 @@ from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engines.texts import Texts
+from jaxmerge.search.linearised import Linearised
 from jaxmerge.search.result import Result
 
 # A genome, float32 `[d]` in the unit box, or an untuned merge.
@@ -179,6 +180,10 @@ class Engine(Protocol):
         """How genomes `[P, d]` should change: results with a `gradient`, whose score is the mean log-probability of the
         reference answers of the search split, smooth where objectives are not.
         Raises InputError where an objective has no reference answers."""
+        ...
+
+    def linearised(self, genome: np.ndarray, draw: int | None = None) -> Linearised:
+        """What is smooth in the scores of the search split's examples, to first order around a genome."""
         ...
 
     @property

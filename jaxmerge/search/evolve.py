@@ -35,6 +35,7 @@ from jaxmerge.search.folder import RunFolder
 from jaxmerge.search.front import fronts_of
 from jaxmerge.search.gradient_start import descend, followed, forwards
 from jaxmerge.search.history import Generation, History
+from jaxmerge.search.limits import limit_of
 from jaxmerge.search.lock import locked
 from jaxmerge.search.loop import Limit, Stage, search
 from jaxmerge.search.measurements import Measurements, context_of
@@ -42,6 +43,8 @@ from jaxmerge.search.opening import opening
 from jaxmerge.search.progress import Progress, Report
 from jaxmerge.search.publish import Publish
 from jaxmerge.search.run import Run, engine_of
+from jaxmerge.search.screening.report import screened
+from jaxmerge.search.screening.screen import Screen, require_screenable
 from jaxmerge.search.several import require_several
 from jaxmerge.search.shared import Part, taking_part
 from jaxmerge.search.snapshot import Snapshots
@@ -156,12 +159,6 @@ def algorithm_of(config: EvolveConfig, engine: Engine) -> Algorithm:
     )
 
 
-def limit_of(config: EvolveConfig) -> Limit:
-    budget = config.search.budget
-    seconds = None if budget.hours is None else budget.hours * 3600
-    return Limit(config.search.last_generation, budget.candidates, seconds)
-
-
 def require_usable(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -> None:
     """Checks what can be checked before the models are loaded."""
     if config.report and config.report.wandb and find_spec("wandb") is None:
@@ -171,6 +168,7 @@ def require_usable(config: EvolveConfig, engine: Engine, algorithm: Algorithm) -
     _ = engine.baselines
     require_several(config, engine, algorithm, limit_of(config).total(algorithm.population))
     require_evaluable(config, engine)
+    require_screenable(config, engine, algorithm)
     if config.search.start not in ("baseline", "center"):
         engine.start(config.folder / config.search.start)
 
@@ -281,7 +279,9 @@ class _Evolution:
             resolution=self.engine.resolution,
             objectives=tuple(objective.name for objective in self.config.objectives),
         )
-        return self._searched(stage, history)
+        wanted = self.config.search.screening
+        screen = Screen(self.algorithm, self.engine, wanted, history, stage.name) if wanted else None
+        return self._searched(stage, history, screen)
 
     def _random_search(self, history: History) -> list[Generation]:
         """As many candidates as the search and the stages before it have cost."""
@@ -296,7 +296,7 @@ class _Evolution:
         stage = Stage(RANDOM_SEARCH, control, start, self.config.search.seed, Limit(generations=generations))
         return self._searched(stage, history)
 
-    def _searched(self, stage: Stage, history: History) -> list[Generation]:
+    def _searched(self, stage: Stage, history: History, screen: Screen | None = None) -> list[Generation]:
         def report(event: Progress) -> None:
             log.info(
                 "%s generation %d: best %s, mean %s, failed %d",
@@ -314,7 +314,7 @@ class _Evolution:
         if several(stage.algorithm) == "gradient":
             score = followed(score, self.engine)
         snapshots, examples = Snapshots(self.folder.snapshots, stage.name), Examples(self.folder.examples / stage.name)
-        found = search(stage, score, history, snapshots, report, examples)
+        found = search(stage, score, history, snapshots, report, examples, screen)
         if not best_places(found, 1):
             raise InputError(f"{self.folder.path}: every candidate of '{stage.name}' failed: {first_error(found)}")
         return found
@@ -354,6 +354,8 @@ class _Evolution:
             raced = [place for place in finalists if place.stage == self.config.stage]
             summary["evaluation"] = examined(self.config, self.engine, measurements, found, raced)
             log.info("evaluation: %s", summary["evaluation"])
+        if self.config.search.screening is not None:
+            summary["screening"] = screened(self.engine, history.stage(self.config.stage), best.genome)
         recipe = self._recipe(best, summary)
         self.progress(Progress("export", 0, None))
         self.folder.write(self.folder.best, recipe)

@@ -20,6 +20,9 @@ from jaxmerge.converters.output_folder import full_disk_named
 from jaxmerge.errors import InputError
 from jaxmerge.search.result import Result
 
+# Numbers that only some results have.
+PLAIN = ("left", "estimate", "forwards", "drawn", "predicted")
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -168,7 +171,7 @@ def _line(generation: Generation, index: int) -> str:
         "seconds": round(result.seconds, 6),
         "error": result.error,
     }
-    record |= {key: value for key in ("left", "estimate", "forwards") if (value := getattr(result, key)) is not None}
+    record |= {key: value for key in PLAIN if (value := getattr(result, key)) is not None}
     if result.seen is not None:
         record["seen"] = {name: _shortest(values) for name, values in result.seen.items()}
     if result.gradient is not None:
@@ -193,6 +196,8 @@ def _result(record: dict[str, Any]) -> Result:
         left=record.get("left"),
         estimate=record.get("estimate"),
         forwards=record.get("forwards"),
+        drawn=record.get("drawn"),
+        predicted=record.get("predicted"),
         gradient=np.array(record["gradient"], np.float32) if "gradient" in record else None,
     )
 

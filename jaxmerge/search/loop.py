@@ -7,6 +7,7 @@ recorded, bit for bit.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from jax import Array
@@ -27,20 +28,45 @@ from jaxmerge.search.snapshot import Snapshots
 Score = Callable[[np.ndarray, int], list[Result]]
 
 
+class Screen(Protocol):
+    """Sends away most of what is drawn before it is scored."""
+
+    def ask(self, key: Array, generation: int, state: Any) -> tuple[np.ndarray, Any]:
+        """As `Algorithm.ask`, but `[A, d]` of more genomes."""
+        ...
+
+    def recorded(self, drawn: np.ndarray, generation: Generation) -> np.ndarray:
+        """Those of them that a recorded generation has."""
+        ...
+
+    def score(self, drawn: np.ndarray, generation: int, score: Score) -> tuple[np.ndarray, list[Result]]:
+        """Those that are scored, `[P, d]`, and their results."""
+        ...
+
+
 @dataclass(frozen=True)
 class Limit:
-    """Where a stage ends: at the first limit that is reached. Every stage has at least one generation."""
+    """Where a stage ends: at the first limit that is reached. Every stage has at least one generation.
+
+    candidates: or as many forward passes, see `costs`. extra: what every `every`th generation costs besides its
+    candidates."""
 
     generations: int | None = None
     candidates: int | None = None
     seconds: float | None = None
+    extra: int = 0
+    every: int = 1
+
+    def cost(self, generations: int, population: int) -> int:
+        """Of so many generations, in candidates."""
+        return generations * population + self.extra * -(-generations // self.every)
 
     def reached(self, done: int, population: int, seconds: float) -> bool:
         if done == 0:
             return False
         return (
             (self.generations is not None and done >= self.generations)
-            or (self.candidates is not None and (done + 1) * population > self.candidates)
+            or (self.candidates is not None and self.cost(done + 1, population) > self.candidates)
             or (self.seconds is not None and seconds >= self.seconds)
         )
 
@@ -48,9 +74,15 @@ class Limit:
         """The number of generations, where it is known in advance."""
         counts = [
             self.generations,
-            None if self.candidates is None else max(1, self.candidates // population),
+            None if self.candidates is None else self._affordable(self.candidates, population),
         ]
         return min((count for count in counts if count is not None), default=None)
+
+    def _affordable(self, candidates: int, population: int) -> int:
+        most = candidates // population
+        while most > 1 and self.cost(most, population) > candidates:
+            most -= 1
+        return max(1, most)
 
 
 @dataclass(frozen=True)
@@ -77,11 +109,13 @@ def search(
     snapshots: Snapshots | None = None,
     report: Report | None = None,
     examples: Examples | None = None,
+    screen: Screen | None = None,
 ) -> list[Generation]:
     """Run a stage to its limit, from wherever its history stands, and give back its generations.
 
     score: asked once for each generation that is not in the history; again, for an algorithm that is told of examples,
     where `examples` no longer has those of a generation. report: called after every generation that was evaluated now.
+    screen: asks in the algorithm's place, and chooses what is scored and told.
     Raises InputError where the recorded genomes are not those that this config asks for.
     """
     algorithm = stage.algorithm
@@ -98,7 +132,7 @@ def search(
         tally.add(generation)
     while number < len(recorded) or not stage.limit.reached(number, algorithm.population, seconds):
         with on_host():
-            asked, state = algorithm.ask(draw_key(key, number, "ask"), number, state)
+            asked, state = (screen or algorithm).ask(draw_key(key, number, "ask"), number, state)
         genomes = reflect(asked)
         if not np.isfinite(genomes).all():
             raise InputError(
@@ -107,10 +141,11 @@ def search(
             )
         if number < len(recorded):
             generation = recorded[number]
+            genomes = screen.recorded(genomes, generation) if screen else genomes
             _same(generation, genomes, history)
             kept = examples.load(generation) if examples and several(algorithm) == "examples" else None
         else:
-            results = score(genomes, number)
+            genomes, results = screen.score(genomes, number, score) if screen else (genomes, score(genomes, number))
             generation = Generation(stage.name, number, genomes, clean(results))
             kept = [result.examples for result in results]
             if examples and several(algorithm) == "examples":

@@ -20,6 +20,9 @@ class Result:
     estimate: what the score on all examples is predicted to be; it decides instead of the score.
     gradient: float32 `[d]`, by which genes the log-likelihood of the reference answers rises, where it was asked for.
     forwards: what it cost, see `costs`, where that is not one; the history records it.
+
+    Where a surrogate screens, the history records too:
+    drawn: which of a generation's draws the candidate is; the last is their mean. predicted: its score as predicted.
     """
 
     score: float | None
@@ -33,6 +36,8 @@ class Result:
     left: int | None = None
     estimate: float | None = None
     forwards: float | None = None
+    drawn: int | None = None
+    predicted: float | None = None
 
     @property
     def complete(self) -> bool:

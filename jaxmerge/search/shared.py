@@ -28,6 +28,7 @@ from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate, Engine, Measurement
 from jaxmerge.search.folder import RunFolder
+from jaxmerge.search.linearised import Linearised
 from jaxmerge.search.remote import scratch, working_copy
 from jaxmerge.search.resolved import first_difference, plain
 from jaxmerge.search.result import Result
@@ -158,6 +159,11 @@ class SharedEngine:
         self._peers.check()
         results = self._engine.gradients(genomes, draw)
         return self._peers.same(lambda: results)
+
+    def linearised(self, genome: np.ndarray, draw: int | None = None) -> Linearised:
+        self._peers.check()
+        found = self._engine.linearised(genome, draw)
+        return self._peers.same(lambda: found)
 
     def export(self, candidate: Candidate, folder: Path) -> None:
         # A stage's model is one that the next stage loads, in every process.

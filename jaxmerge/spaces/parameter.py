@@ -156,6 +156,13 @@ class ParameterSpace:
             position += size
         return np.concatenate(parts).astype(np.float32)
 
+    def by_parameter(self, genes: np.ndarray) -> Values:
+        """What stands for each gene, `[d]`, as the searched parameters' values lie: `[G(, K)]` each."""
+        ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])
+        parts = np.split(genes, ends[:-1])
+        named = zip(self.searched, parts, self._shapes, strict=True)
+        return {parameter.name: part.reshape(shape) for (parameter, _), part, shape in named}
+
     def pulled(self, by_value: Values) -> np.ndarray:
         """The gradient by the genes, float32 `[d]`, of one by the values of one candidate. Genes that are rounded to a
         grid have that of the values that they are rounded to (see `operators.secant`); those that are rounded to whole

@@ -11,6 +11,8 @@ from run_folder import KINSHIP, path_of
 
 from jaxmerge.errors import InputError
 from jaxmerge.report.build import build
+from jaxmerge.report.run_data import recipe_table
+from jaxmerge.report.sensitivity import sensitivity
 
 VOID = {"meta", "br", "link", "img", "hr", "use", "path", "rect", "wbr"}
 
@@ -264,3 +266,14 @@ def test_time_is_told_by_stage(finished):
     text = Page(build(finished)).text
     assert "tokens per candidate 12,345" in text
     assert "parents and untuned merges 4.2 s search 2 min 05 s random search 1 min 41 s validation 12.0 s" in text
+
+
+def test_what_matters_is_drawn_where_a_jacobian_said_it(make_run, summary, config, best):
+    # Densities and weights of two experts in eight groups, as many genes.
+    screening = {"forwards": 200, "rank_correlation": 0.5, "sensitivity": [0.01 * gene for gene in range(32)]}
+    page = Page(build(make_run(summary=summary | {"screening": screening}, best=best)))
+    assert "matters" in page.ids
+    assert "ja, norm: 0.15" in page.text and "math, embed_tokens: 0.16" in page.text
+    for other in (None, [0.1]):
+        few = {"screening": screening | {"sensitivity": other}}
+        assert sensitivity(few, config, recipe_table(best)) is None

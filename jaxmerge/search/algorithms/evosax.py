@@ -132,6 +132,23 @@ class Evosax:
         genomes = np.asarray(genomes)
         return genomes, (_numpy(state), genomes) if _remembers_draws(state) else _numpy(state)
 
+    @cached_property
+    def redraws(self) -> bool:
+        """Whether it has one mean, and may be told of other draws around it than those it made last."""
+        if self.from_population or hasattr(self.made, "num_populations"):
+            return False
+        keys = jax.random.split(jax.random.key(0))
+        state = self.init(keys[0], np.full(self.made.num_dims, 0.5, np.float32))
+        one, other = (jax.tree.leaves(self.made.ask(key, state, self.params)[1]) for key in keys)
+        alike = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
+        return alike and hasattr(state, "mean")
+
+    def draws(self, key: Array, state: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """`count` genomes, as `ask` would draw them, `[count, d]`, and the mean that they are drawn around."""
+        keys = jax.random.split(key, -(-count // self.population))
+        genomes = jax.vmap(lambda key: self.made.ask(key, state, self.params)[0])(keys)
+        return np.asarray(genomes).reshape(-1, genomes.shape[-1])[:count], np.asarray(self.made.get_mean(state))
+
     def tell(self, key: Array, generation: int, genomes: np.ndarray, fitness: np.ndarray, state: Any) -> Any:
         if self.from_population and generation == 0:
             return _numpy(self.made.init(key, genomes, fitness, self.params))

@@ -27,12 +27,13 @@ from jaxmerge.runtime.mesh import MODEL
 from jaxmerge.search.baselines import Untuned, parents, untuned
 from jaxmerge.search.config import MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
+from jaxmerge.search.engines.following import Relaxation
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merger import Finite, Merger, stored
 from jaxmerge.search.engines.needs import Needs
 from jaxmerge.search.engines.plan import bank_bytes, layers_and_time
 from jaxmerge.search.engines.pool import PooledModels, open_pool
-from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
+from jaxmerge.search.engines.scoring import ScoringEngine
 from jaxmerge.search.fingerprint import hash_of_tokenizer
 from jaxmerge.spaces.dataflow import DataflowSpace, Route, Values, start_gene
 from jaxmerge.spaces.dataflow_recipe import described, recipe

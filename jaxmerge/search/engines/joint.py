@@ -17,12 +17,12 @@ from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE, MERGED, EvolveConfig
 from jaxmerge.search.engine import Candidate
 from jaxmerge.search.engines.dataflow import DataflowEngine
+from jaxmerge.search.engines.following import Relaxation
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merge_part import MergePart, described
 from jaxmerge.search.engines.merger import Merger
 from jaxmerge.search.engines.needs import Needs
 from jaxmerge.search.engines.plan import bank_bytes, memory_and_time
-from jaxmerge.search.engines.scoring import Relaxation
 from jaxmerge.spaces.dataflow import Route
 from jaxmerge.spaces.joint import JointSpace
 from jaxmerge.spaces.parameter import Values

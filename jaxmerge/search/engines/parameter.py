@@ -22,18 +22,19 @@ from jaxmerge.population.programs import Shape
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.memory import Devices, here, named
 from jaxmerge.runtime.mesh import POP
-from jaxmerge.search.algorithms.registry import OPTIMIZERS, default_population
+from jaxmerge.search.algorithms.registry import default_population
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate
 from jaxmerge.search.engines import forward
+from jaxmerge.search.engines.following import Relaxation
 from jaxmerge.search.engines.forward import Forward
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.merge_part import MergePart
 from jaxmerge.search.engines.merger import AnyMerging, Assignment, Merger
 from jaxmerge.search.engines.needs import Needs
 from jaxmerge.search.engines.plan import memory_and_time
-from jaxmerge.search.engines.scoring import Relaxation, ScoringEngine
+from jaxmerge.search.engines.scoring import ScoringEngine
 from jaxmerge.search.engines.sources import open_models
 from jaxmerge.spaces.parameter import Values
 
@@ -127,8 +128,7 @@ class ParameterEngine(ScoringEngine):
         if self._forward.batched:
             why = "runtime.forward is batched, which has the sources on the device; use device, or forward: merged"
             return {"host": why, "sharded": why}
-        search = self._config.search
-        if search.warm_start is None and search.algorithm not in OPTIMIZERS:
+        if not self._config.search.differentiates:
             return {}
         return {"host": "a gradient needs all layers at once; use device or sharded, or search without gradients"}
 

@@ -3,7 +3,7 @@
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,16 +24,14 @@ from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import Scores, score_all
 from jaxmerge.operators.interface import Operator
 from jaxmerge.population.from_files import FilePrograms
-from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.runtime.mesh import POP, own_row
 from jaxmerge.runtime.placement import Placement
-from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import BASE, EvolveConfig
-from jaxmerge.search.costs import GRADIENT
 from jaxmerge.search.engine import Candidate, Measurement
+from jaxmerge.search.engines.following import Relaxation, gradient_at, linearised_at
 from jaxmerge.search.engines.forward import Texts
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.memory import Memory, identities
@@ -43,19 +41,10 @@ from jaxmerge.search.engines.placed import Placed
 from jaxmerge.search.engines.requirements import require_blocks
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.search.engines.texts import texts_of
+from jaxmerge.search.linearised import Linearised
 from jaxmerge.search.result import Result
 from jaxmerge.spaces.parameter import Values
 from jaxmerge.tokens.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Relaxation:
-    """A space made smooth. values: of one candidate, of a genome. pulled: a gradient by the values to one by the
-    genes."""
-
-    programs: Programs
-    values: Callable[[np.ndarray], dict[str, np.ndarray]]
-    pulled: Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 class ScoringEngine(Placed):
@@ -72,7 +61,7 @@ class ScoringEngine(Placed):
         )
         if config.search.evaluation.kind != "full":
             require_blocks(self._objectives)
-        if config.search.warm_start is not None or config.search.algorithm in OPTIMIZERS:
+        if config.search.differentiates:
             for objective in self._objectives:
                 objective.reference("search")
         self._compiles = 0
@@ -253,7 +242,10 @@ class ScoringEngine(Placed):
 
     def gradients(self, genomes: np.ndarray, draw: int | None = None) -> list[Result]:
         relaxed = self._relaxed()
-        return [self._gradient(relaxed, genome, draw) for genome in genomes]
+        return [gradient_at(genome, relaxed, self._objectives, self.weights, draw) for genome in genomes]
+
+    def linearised(self, genome: np.ndarray, draw: int | None = None) -> Linearised:
+        return linearised_at(genome, self._relaxed(), self._objectives, draw)
 
     @property
     def gradient_scores(self) -> bool:
@@ -270,28 +262,6 @@ class ScoringEngine(Placed):
 
     def ingredients(self, candidate: Candidate) -> list[dict[str, Any]]:
         return []
-
-    def _gradient(self, relaxed: Relaxation, genome: np.ndarray, draw: int | None) -> Result:
-        started = time.perf_counter()
-        values = relaxed.values(genome)
-        gradient, scores = np.zeros(len(genome), np.float64), {}
-        for objective in self._objectives:
-            wanted = objective.reference("search", draw)
-            score, by_value = relaxed.programs.gradient(values, wanted)
-            scores[objective.name] = _number(score)
-            gradient += self.weights[objective.name] * relaxed.pulled(by_value)
-        means = [self.weights[name] * (np.nan if score is None else score) for name, score in scores.items()]
-        seconds = time.perf_counter() - started
-        bad = [f"{name}: the score is NaN or infinite" for name, score in scores.items() if score is None]
-        return Result(
-            _number(sum(means)),
-            0.0,
-            dict(scores),
-            seconds,
-            bad[0] if bad else None,
-            gradient=gradient.astype(np.float32),
-            forwards=GRADIENT,
-        )
 
     def measure(self, candidate: Candidate, split: str) -> Measurement:
         started = time.perf_counter()
