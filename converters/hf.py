@@ -143,7 +143,7 @@ def save_params(
                 array = params[parameter.path]
                 target = np.dtype(dtype or array.dtype)
                 for name, tensor in zip(parameter.names(table.num_layers), _layers_of(parameter, array), strict=True):
-                    writer.write(name, _cast(name, tensor, target))
+                    writer.write(name, cast(name, tensor, target))
         copy_companions(like.folder, part)
         settle_config(config, part)
 
@@ -152,10 +152,11 @@ def _read_block(checkpoint: Checkpoint, name: str, bounds: Bounds, dtype: np.dty
     rows = checkpoint.read_rows(name, *bounds[0])
     block = rows[(slice(None), *(slice(*bound) for bound in bounds[1:]))]
     require_finite(f"{checkpoint.info(name).file}: tensor '{name}'", block)
-    return _cast(name, block, dtype)
+    return cast(name, block, dtype)
 
 
-def _cast(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def cast(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A tensor in another dtype, to nearest even. CheckpointError naming it where a value is too large for that."""
     if array.dtype == dtype:
         return array
     with np.errstate(over="ignore"):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxmerge.evolution import evolve
     from jaxmerge.loading import load
     from jaxmerge.merging.difference import diff
+    from jaxmerge.merging.experts.mixture import moe
     from jaxmerge.merging.export import export
     from jaxmerge.merging.extraction import extract_lora
     from jaxmerge.merging.inspection import inspect
@@ -32,6 +33,7 @@ _HOMES = {
     "inspect": "jaxmerge.merging.inspection:inspect",
     "load": "jaxmerge.loading:load",
     "merge": "jaxmerge.merging.merge:merge",
+    "moe": "jaxmerge.merging.experts.mixture:moe",
     "transplant_tokens": "jaxmerge.merging.transplant:transplant_tokens",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "inspect",
     "load",
     "merge",
+    "moe",
     "transplant_tokens",
 ]
 

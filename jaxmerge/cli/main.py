@@ -19,11 +19,11 @@ from jaxmerge.runtime.compilation_cache import keep_compilations
 
 COMMANDS = (
     *("merge", "evolve", "evaluate", "convert", "inspect", "diff", "export", "extract-lora"),
-    "transplant-tokens",
+    *("transplant-tokens", "moe"),
     *("report", "watch", "launch", "demo"),
 )
 # Those whose last folder is what they write.
-WITH_OUT = ("merge", "evolve", "export", "extract-lora", "transplant-tokens", "report", "demo")
+WITH_OUT = ("merge", "evolve", "export", "extract-lora", "transplant-tokens", "moe", "report", "demo")
 
 INTERRUPTED = "interrupted; the same command goes on"
 

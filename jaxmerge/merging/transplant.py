@@ -17,7 +17,8 @@ from jaxmerge.converters.adapted import open_checkpoint
 from jaxmerge.converters.checkpoint import CONFIG, Checkpoint
 from jaxmerge.converters.companions import copy_companions
 from jaxmerge.converters.config_changes import settle_config
-from jaxmerge.converters.finite import is_finite, require_finite
+from jaxmerge.converters.finite import require_finite
+from jaxmerge.converters.hf import cast
 from jaxmerge.converters.output_folder import output_folder, require_absent
 from jaxmerge.converters.reference import resolve
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, ShardWriter, parse_size
@@ -190,10 +191,7 @@ def _transplanted(
     # A tokenizer may know more tokens than the embedding has rows; what is unknown stays the mean.
     made = places.made[places.made < len(embedding)]
     rows, missed = _sums(embedding, made, places.shared, array, k)
-    with np.errstate(over="ignore"):
-        result[made] = rows.astype(array.dtype)
-    if not is_finite(result):
-        raise CheckpointError(f"tensor '{name}' has values beyond {array.dtype}; save the model in bfloat16 or float32")
+    result[made] = cast(name, rows, array.dtype)
     return result, missed
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxmerge.cli.main import main
+from jaxmerge.cli.main import COMMANDS, main
 from jaxmerge.errors import CheckpointError
 
 
@@ -25,12 +25,12 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "heavy: []" in done.stdout
-    for command in ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "watch", "demo"):
+    for command in COMMANDS:
         assert command in done.stdout
 
 
 def test_every_command_has_help() -> None:
-    for command in ("merge", "evolve", "evaluate", "convert", "inspect", "export", "report", "watch", "demo"):
+    for command in COMMANDS:
         assert main([command, "--help"]) == 0
 
 
