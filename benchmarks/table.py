@@ -98,6 +98,19 @@ ROWS = (
         lambda r: " / ".join(f"{home['peak_mb']:.0f}" for home in reversed(r["homes"])),
     ),
     Row(
+        "a candidate of 10 LoRAs, core-seconds, against mergekit's way and transformers, torch on factors",
+        "≥ 20 times cheaper",
+        "batched",
+        lambda r: f"{r['loras'][0]['times_cheaper_than_mergekit_style_core']:.0f}, "
+        f"{r['loras'][0]['times_cheaper_than_torch_factors_core']:.0f}",
+    ),
+    Row(
+        "the same search's peak memory, of that in which the model alone is scored",
+        "< 1.5",
+        "batched",
+        lambda r: f"{r['loras'][0]['peak_against_one_models']:.2f}",
+    ),
+    Row(
         "racing: tokens with finalists, rank correlation within generations, same winner",
         "≤ 1/3, ≥ .9, all",
         "racing",

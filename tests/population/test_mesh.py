@@ -41,6 +41,12 @@ def test_what_is_merged_does_not_depend_on_the_mesh(found: dict[str, Any], name:
         assert other["merged"] == first["merged"]
 
 
+def test_candidates_of_one_batch_are_divided_over_the_mesh(found: dict[str, Any]) -> None:
+    one, two = found["batched"]["1"], found["batched"]["2"]
+    assert len(one) == 3 and np.isfinite(one).all()
+    np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-6)
+
+
 def test_gradients_do_not_depend_on_the_mesh(found: dict[str, Any]) -> None:
     whole, divided = found["gradient"]["1"], found["gradient"]["4"]
     assert divided["sum"] == pytest.approx(whole["sum"], abs=1e-4)

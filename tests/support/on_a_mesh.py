@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tiny_world import write_world
 
 from jaxmerge.models import likelihood
 from jaxmerge.objectives.interface import Reference
+from jaxmerge.population.batched import Batching
 from jaxmerge.population.programs import likelihoods, merged_parameters
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.mesh import make_mesh, on_row
@@ -74,6 +76,14 @@ def gradient(model: int) -> dict[str, Any]:
     return {"sum": sum, "weight": by_value["weight"].tolist()}
 
 
+def batched(pop: int) -> list[list[float]]:
+    """Of three candidates, two of them at once on a device."""
+    programs, space = miniature.miniature("linear", mesh=make_mesh(pop, 1, jax.devices()[:pop]))
+    values = space.decode(np.random.default_rng(3).random((3, space.dimension), np.float32))
+    together = Programs(replace(programs.shape, chunk=2, folded=True), Batching(programs.population))
+    return together.candidates(values).likelihood(DATA).tolist()
+
+
 def joint(config: Path, memory: str) -> dict[str, Any]:
     engine = JointEngine(read_config(config, [f"runtime.memory={memory}"]))
     engine.load()
@@ -96,4 +106,5 @@ if __name__ == "__main__":
     # Its sums are compared, not its bits, and compiling is what it costs.
     jax.config.update("jax_disable_most_optimizations", True)
     result["gradient"] = {str(model): gradient(model) for model in (1, 4)}
+    result["batched"] = {str(pop): batched(pop) for pop in (1, 2)}
     print(json.dumps(result))
