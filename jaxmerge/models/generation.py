@@ -1,4 +1,9 @@
-"""Text generation in one compiled function: prefill, then a while-loop over a static key-value cache."""
+"""Text generation in one compiled function: a loop over slots, each of which continues one prompt after another.
+
+A slot whose prompt has finished takes the next one that waits, within the loop (continuous batching: Yu et al., Orca,
+OSDI 2022); when none waits any more, the batch shrinks as prompts finish. So a long answer holds its slot, and not the
+batch.
+"""
 
 from typing import NamedTuple
 
@@ -8,35 +13,25 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxmerge.architectures.config import DecoderConfig
-from jaxmerge.models.attention import attend, layer_windows, positions_of, visible
-from jaxmerge.models.block import block, rms_norm
-from jaxmerge.models.decoder import embedded, layer_of, through_layers, unembed
+from jaxmerge.models.attention import positions_of
+from jaxmerge.models.cache import Cache, Columns, decode, prefill
+from jaxmerge.models.decoder import unembed
 from jaxmerge.models.lockstep import anywhere
-from jaxmerge.models.rope import rotation
 from jaxmerge.models.sampling import next_token
+from jaxmerge.models.slots import Slots, columns
 from jaxmerge.models.weights import Weights
 
 
-class Cache(NamedTuple):
-    """Keys and values `[L, B, K, S, D]` of S slots: the prompt's columns, then one for each new token."""
-
-    keys: Array
-    values: Array
-
-
-class Slots(NamedTuple):
-    """What the columns of a cache hold: positions int32 and valid bool, `[B, S]`."""
-
-    positions: Array
-    valid: Array
-
-
 class _State(NamedTuple):
-    """token `[B]` was chosen for column `step` of the output and is not yet written."""
+    """Of S slots: prompt, which one it continues, `[S]`, N where it is free; made, how many tokens follow its prompt,
+    the last of which is `token` and not yet in the cache, `[S]` each. Of all: clock, the passes that were made over the
+    cache; admitted, how many prompts were given a slot; output `[N, max_new_tokens]`."""
 
-    step: Array
+    clock: Array
+    admitted: Array
+    prompt: Array
+    made: Array
     token: Array
-    done: Array
     cache: Cache
     output: Array
 
@@ -50,90 +45,114 @@ def generate(
     max_new_tokens: int,
     stop_ids: tuple[int, ...],
     dtype: DTypeLike,
+    cache: DTypeLike | None = None,
+    slots: Slots | None = None,
     key: Array | None = None,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Array:
-    """Continue every prompt: int32 `[B, max_new_tokens]`, -1 from the first stop id on (which is not given back).
+    """Continue every prompt: int32 `[N, max_new_tokens]`, -1 from the first stop id on (which is not given back).
 
-    tokens int32 and valid bool `[B, T]`, padded left or right. Greedy unless a key and a temperature above 0 are
+    tokens int32 and valid bool `[N, T]`, padded left or right. Greedy unless a key and a temperature above 0 are
     given; see `sampling.next_token`. Ends as soon as every prompt has stopped; under vmap, as soon as those of all
-    members have. A row without a valid token stops at once.
+    members have. A row without a valid token stops at once. cache: the dtype of keys and values; by default `dtype`,
+    that of the forward pass. slots: by default as many as there are prompts, or as the cache may have.
     """
-    batch, length = tokens.shape
+    tokens, valid = jnp.asarray(tokens), jnp.asarray(valid)
+    count, length = tokens.shape
+    slots = slots or Slots.of(count, length)
+    waits = slots.count < count
+    if not waits:
+        slots = Slots(count, count)
+    width = columns(length, max_new_tokens)
+    ring = width - length
     lengths = valid.sum(axis=-1, dtype=jnp.int32)
-    slot_valid = jnp.concatenate([valid, jnp.ones((batch, max_new_tokens), bool)], axis=1)
-    slots = Slots(positions_of(slot_valid), slot_valid)
+    places = positions_of(valid)
     stops = jnp.asarray(stop_ids, jnp.int32)
 
-    def choose(hidden: Array, step: Array, done: Array) -> tuple[Array, Array]:
-        """The next token of hidden states `[B, hidden]`, and which rows are done with it."""
-        step_key = None if key is None else jax.random.fold_in(key, step)
+    def chosen(state: _State, hidden: Array, prompt: Array, made: Array) -> tuple[_State, Array, Array]:
+        """The state with the next token of hidden states `[B, hidden]` in its output, that token, and whether another
+        one follows it. made: how many there were before it."""
+        keys = None
+        if key is not None:
+            keys = jax.vmap(lambda step, row: jax.random.fold_in(jax.random.fold_in(key, step), row))(made, prompt)
         scores = unembed(weights, config, hidden)
-        token = next_token(scores, step_key, temperature=temperature, top_k=top_k, top_p=top_p)
-        return token, done | (token[:, None] == stops).any(axis=-1)
+        token = next_token(scores, keys, temperature=temperature, top_k=top_k, top_p=top_p)
+        ended = (token[:, None] == stops).any(axis=-1) | (lengths[prompt] == 0)
+        output = state.output.at[prompt, made].set(jnp.where(ended, -1, token), mode="drop")
+        return state._replace(output=output), token, ~ended & (made < max_new_tokens - 1) & (prompt < count)
 
-    def write(state: _State) -> Array:
-        column = jnp.where(state.done, -1, state.token)
-        return lax.dynamic_update_slice(state.output, column[:, None], (0, state.step))
+    def admit(state: _State) -> _State:
+        """Gives free slots to the next prompts, where there are enough."""
+        prompt = state.admitted + jnp.arange(slots.prefill, dtype=jnp.int32)
+        admitted = state.admitted + slots.prefill
+        if waits:
+            # Under vmap others may have enough, and this one not.
+            enough = may_admit(state)
+            prompt, admitted = jnp.where(enough, prompt, count), jnp.where(enough, admitted, state.admitted)
+        # The free ones first: there are as many as prompts, or no further prompt.
+        free = jnp.argsort(state.prompt < count, stable=True)[: slots.prefill]
+        place = jnp.where(prompt < count, free, slots.count)
+        given = jnp.minimum(prompt, count - 1)
+        where = place if waits else None
+        hidden, cache = prefill(weights, config, tokens[given], valid[given], state.cache, where, dtype)
+        state, token, goes_on = chosen(state._replace(cache=cache), hidden, prompt, jnp.zeros_like(prompt))
+        return state._replace(
+            admitted=admitted,
+            prompt=state.prompt.at[place].set(jnp.where(goes_on, prompt, count), mode="drop"),
+            made=state.made.at[place].set(1, mode="drop"),
+            token=state.token.at[place].set(token, mode="drop"),
+        )
+
+    def may_admit(state: _State) -> Array:
+        free = (state.prompt == count).sum()
+        left = count - state.admitted
+        return (left > 0) & (free >= jnp.minimum(slots.prefill, left))
 
     def advance(state: _State) -> _State:
-        positions = (lengths + state.step)[:, None]
-        at = length + state.step
-        hidden, cache = _forward(weights, config, state.token[:, None], positions, state.cache, at, slots, dtype)
-        token, done = choose(hidden[:, 0], state.step + 1, state.done)
-        return _State(state.step + 1, token, done, cache, write(state))
+        # New tokens go round: a pass writes one column of all slots, wherever each of them is in its text.
+        age = jnp.mod(state.clock - jnp.arange(ring, dtype=jnp.int32), ring)
+        position = lengths[state.prompt] + state.made - 1
+        held = Columns(
+            jnp.concatenate([places[state.prompt], position[:, None] - age], axis=1),
+            jnp.concatenate([valid[state.prompt], age < state.made[:, None]], axis=1),
+        )
+        column = length + jnp.mod(state.clock, ring)
+        hidden, cache = decode(weights, config, state.token, position, state.cache, column, held, dtype)
+        state, token, goes_on = chosen(state._replace(cache=cache), hidden, state.prompt, state.made)
+        prompt = jnp.where(goes_on, state.prompt, count)
+        return state._replace(clock=state.clock + 1, prompt=prompt, made=state.made + 1, token=token)
 
-    shape = (config.num_layers, batch, config.num_kv_heads, length + max_new_tokens, config.head_dim)
-    cache = Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
-    hidden, cache = _forward(weights, config, tokens, positions_of(valid), cache, 0, slots, dtype)
-    last = jnp.argmax(jnp.where(valid, jnp.arange(length), -1), axis=-1)
-    hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    token, done = choose(hidden, jnp.int32(0), lengths == 0)
-    output = jnp.full((batch, max_new_tokens), -1, jnp.int32)
-    # The last column's token is written after the loop: it need not go through the model.
-    end = lax.while_loop(
-        lambda state: (state.step < max_new_tokens - 1) & anywhere(~state.done.all()),
-        advance,
-        _State(jnp.int32(0), token, done, cache, output),
+    def refill(state: _State) -> _State:
+        return advance(lax.while_loop(lambda state: anywhere(may_admit(state)), admit, state))
+
+    state = _State(
+        clock=jnp.int32(0),
+        admitted=jnp.int32(0),
+        prompt=jnp.full(slots.count, count, jnp.int32),
+        made=jnp.ones(slots.count, jnp.int32),
+        token=jnp.zeros(slots.count, jnp.int32),
+        cache=Cache.empty(config, slots.count, width, cache or dtype),
+        output=jnp.full((count, max_new_tokens), -1, jnp.int32),
     )
-    return write(end)
+    state, body = (state, refill) if waits else (admit(state), advance)
+    for size, next_size in zip(slots.sizes, (*slots.sizes[1:], 0), strict=True):
+
+        def goes_on(state: _State, enough: int = next_size) -> Array:
+            return anywhere((state.admitted < count) | ((state.prompt < count).sum() > enough))
+
+        state = lax.while_loop(goes_on, body, _fewer(state, size, count))
+        body = advance
+    return state.output
 
 
-def _forward(
-    weights: Weights,
-    config: DecoderConfig,
-    tokens: Array,
-    positions: Array,
-    cache: Cache,
-    slot: Array | int,
-    slots: Slots,
-    dtype: DTypeLike,
-) -> tuple[Array, Cache]:
-    """Hidden states `[B, T, hidden]` of tokens `[B, T]`, and the cache with their keys and values from `slot` on."""
-    prompt = isinstance(slot, int)
-    if prompt:
-        # A prompt starts an empty cache: it needs to look at itself only.
-        slots = Slots(*(column[:, : tokens.shape[1]] for column in slots))
-    cos, sin = rotation(config, positions, positions[:, -1] + 1)
-    windows = layer_windows(config)
-
-    def step(carry: tuple[Array, Cache], index: Array) -> tuple[Array, Cache]:
-        x, cache = carry
-        mask = visible(positions, slots.positions, slots.valid, windows[weights.place(index)])
-
-        def attention(query: Array, key: Array, value: Array) -> tuple[Array, Cache]:
-            # One small write a layer: rewriting the layer's whole cache halves the speed on a CPU.
-            at = (index, 0, 0, slot, 0)
-            grown = Cache(*(lax.dynamic_update_slice(a, b[None], at) for a, b in zip(cache, (key, value), strict=True)))
-            if prompt:
-                return attend(query, key, value, mask), grown
-            keys, values = (lax.dynamic_index_in_dim(array, index, keepdims=False) for array in grown)
-            return attend(query, keys, values, mask), grown
-
-        return block(layer_of(weights, index, dtype), config, x, cos, sin, attention)
-
-    x = embedded(weights, config, tokens, dtype)
-    x, cache = through_layers(weights, step, (x, cache))
-    return rms_norm(x, weights.whole("norm.weight").astype(dtype), config), cache
+def _fewer(state: _State, size: int, count: int) -> _State:
+    """The state with `size` slots, among them all that are not free. The cache stays and only its first slots are used:
+    a smaller one would lie beside it."""
+    if size == len(state.prompt):
+        return state
+    # Those in use first, ascending: none is overwritten before it was moved.
+    kept = jnp.argsort(state.prompt == count, stable=True)[:size]
+    cache = lax.fori_loop(0, size, lambda slot, cache: cache.moved(kept[slot], slot), state.cache)
+    return state._replace(prompt=state.prompt[kept], made=state.made[kept], token=state.token[kept], cache=cache)

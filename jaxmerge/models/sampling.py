@@ -1,5 +1,7 @@
 """Choosing the next token from logits: greedy, or sampled with temperature, top-k and top-p."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -17,7 +19,7 @@ def next_token(
 
     Temperature 0 (or no key) takes the largest logit. Otherwise logits are divided by the temperature, cut to the
     `top_k` largest, then to the smallest set whose probability reaches `top_p` (Holtzman et al., 2019,
-    arXiv:1904.09751), and sampled; row b uses `fold_in(key, b)`.
+    arXiv:1904.09751), and sampled. key: one for each row, `[B]`, or one of which row b uses `fold_in(key, b)`.
     """
     if key is None or temperature == 0.0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -27,7 +29,7 @@ def next_token(
         logits = jnp.where(logits < smallest, -jnp.inf, logits)
     if top_p is not None and top_p < 1.0:
         logits = jnp.where(_nucleus(logits, top_p), logits, -jnp.inf)
-    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(logits.shape[0]))
+    keys = key if key.ndim else jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(logits.shape[0]))
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
 
 

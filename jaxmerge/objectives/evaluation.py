@@ -20,7 +20,7 @@ from jaxmerge.objectives.loading import build
 from jaxmerge.objectives.schema import ObjectiveConfig, Objectives, read_objectives
 from jaxmerge.objectives.single import SingleModel
 from jaxmerge.objectives.weighted import score_all
-from jaxmerge.runtime.dtype import DTYPES, compute_dtype
+from jaxmerge.runtime.dtype import DTYPES, cache_dtype, compute_dtype
 from jaxmerge.strict import Strict
 from jaxmerge.tokens.tokenizer import Tokenizer
 
@@ -32,6 +32,7 @@ class Runtime(Strict):
     """The part of a config's `runtime:` that matters here."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    cache: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class EvaluateConfig(Objectives):
@@ -139,7 +140,8 @@ def evaluate(
         params = {path: array.astype(chosen) for path, array in model.weights.params.items()}
     prepared = [objective.split(split) for objective in ready if isinstance(objective, PreparedObjective)]
     total = sum(part.sequences for part in prepared)
-    runner = SingleModel(params, decoder, chosen, lambda done: progress(done, total))
+    cache = cache_dtype(config.runtime.cache)
+    runner = SingleModel(params, decoder, chosen, lambda done: progress(done, total), cache=cache)
     return _score(ready, runner, split)
 
 
@@ -153,8 +155,8 @@ def _read(objectives: Any) -> tuple[EvaluateConfig, Path]:
         raise InputError(f"{objectives}: the key 'objectives' is missing; an evolve config has it")
     wanted: dict[str, Any] = {"objectives": data["objectives"]}
     runtime = data.get("runtime")
-    if isinstance(runtime, dict) and "dtype" in runtime:
-        wanted["runtime"] = {"dtype": runtime["dtype"]}
+    if isinstance(runtime, dict):
+        wanted["runtime"] = {key: value for key, value in runtime.items() if key in Runtime.model_fields}
     config = Document(document.file, wanted, document.lines).validate(EvaluateConfig)
     return config, document.home
 

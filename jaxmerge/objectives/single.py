@@ -22,7 +22,7 @@ class SingleModel:
     """A population of one; implements `interface.Runner`. There is one program for each shape of bucket.
 
     params: as the model is to be run. dtype: of the forward pass. progress: called with the number of sequences run.
-    vocabulary_shards: see `models.weights.Weights`.
+    vocabulary_shards: see `models.weights.Weights`. cache: see `models.generation.generate`.
     """
 
     size = 1
@@ -34,37 +34,50 @@ class SingleModel:
         dtype: np.dtype,
         progress: Callable[[int], None] = lambda done: None,
         vocabulary_shards: int = 1,
+        cache: np.dtype | None = None,
     ) -> None:
         self._weights = Stored(params, vocabulary_shards)
         self._config, self._dtype, self._progress = config, dtype, progress
-        self._done = 0
+        self._cache, self._done = cache, 0
 
     def likelihood(self, batch: Batch) -> np.ndarray:
         out = np.zeros((1, batch.size), np.float32)
         run = partial(_likelihood, self._weights, config=self._config, dtype=self._dtype)
-        self._fill(out, batch, lambda tokens, valid, counted: run(tokens, valid, counted))
+        self._fill(out, batch, run, _row_blocks)
         return out
 
     def entropy(self, batch: Batch) -> np.ndarray:
         out = np.zeros((1, batch.size), np.float32)
         run = partial(_entropy, self._weights, config=self._config, dtype=self._dtype)
-        self._fill(out, batch, lambda tokens, valid, counted: run(tokens, valid, counted))
+        self._fill(out, batch, run, _row_blocks)
         return out
 
     def generate(self, batch: Batch, max_new_tokens: int, stop_ids: tuple[int, ...]) -> np.ndarray:
         out = np.full((1, batch.size, max_new_tokens), -1, np.int32)
         run = partial(
-            _generate, self._weights, config=self._config, dtype=self._dtype, length=max_new_tokens, stop_ids=stop_ids
+            _generate,
+            self._weights,
+            config=self._config,
+            dtype=self._dtype,
+            length=max_new_tokens,
+            stop_ids=stop_ids,
+            cache=self._cache,
         )
-        self._fill(out, batch, lambda tokens, valid, counted: run(tokens, valid))
+        # All prompts of a bucket wait for slots.
+        self._fill(out, batch, lambda tokens, valid, _: run(tokens, valid), lambda b: [np.arange(len(b.index))])
         return out
 
     def _fill(
-        self, out: np.ndarray, batch: Batch, run: Callable[[np.ndarray, np.ndarray, np.ndarray], Array]
+        self,
+        out: np.ndarray,
+        batch: Batch,
+        run: Callable[[np.ndarray, np.ndarray, np.ndarray], Array],
+        blocks: Callable[[Bucket], list[np.ndarray]],
     ) -> None:
         for bucket in batch.buckets:
-            for rows in _row_blocks(bucket):
-                result = np.asarray(run(bucket.tokens[rows], bucket.valid[rows], bucket.counted[rows]))
+            real = bucket.valid & (bucket.index >= 0)[:, None]
+            for rows in blocks(bucket):
+                result = np.asarray(run(bucket.tokens[rows], real[rows], bucket.counted[rows]))
                 index = bucket.index[rows]
                 out[0, index[index >= 0]] = result[index >= 0]
                 self._done += int((index >= 0).sum())
@@ -94,7 +107,7 @@ def _entropy(
     return sequence_entropy(weights, config, tokens, valid, counted, dtype=dtype)
 
 
-@partial(jax.jit, static_argnames=("config", "dtype", "length", "stop_ids"))
+@partial(jax.jit, static_argnames=("config", "dtype", "length", "stop_ids", "cache"))
 def _generate(
     weights: Stored,
     tokens: Array,
@@ -104,7 +117,8 @@ def _generate(
     dtype: np.dtype,
     length: int,
     stop_ids: tuple[int, ...],
+    cache: np.dtype | None,
 ) -> Array:
     return generate(
-        weights, config, tokens, valid, max_new_tokens=length, stop_ids=stop_ids, dtype=dtype
+        weights, config, tokens, valid, max_new_tokens=length, stop_ids=stop_ids, dtype=dtype, cache=cache
     )

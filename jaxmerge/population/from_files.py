@@ -106,5 +106,5 @@ class OneByOne:
             self._last = None  # it goes before another comes
             shape = self._programs.shape
             params = self._programs.model({name: array[place] for name, array in self._values.items()})
-            self._last = place, SingleModel(params, shape.config, np.dtype(shape.dtype))
+            self._last = place, SingleModel(params, shape.config, np.dtype(shape.dtype), cache=shape.cache)
         return self._last[1]

@@ -40,14 +40,16 @@ class Population(Protocol):
 class Shape:
     """What a program is compiled for: all static, the same for every candidate of a search.
 
-    dtype: of the forward pass. chunk: candidates at once on a device. folded: they run as one batch, and share what may
-    be at once of tokens and logits.
+    dtype: of the forward pass. chunk: candidates at once on a device. cache: dtype of the keys and values of what is
+    written; None: that of the forward pass. folded: they run as one batch, and share what may be at once of tokens and
+    logits.
     """
 
     config: DecoderConfig
     dtype: Any
     mesh: Mesh
     chunk: int
+    cache: Any = None
     folded: bool = False
 
     @property
@@ -109,9 +111,10 @@ def continuations(
         population, buckets = operands
         weights = population.resident(mine)
 
-        def micro(rows: Rows) -> Array:
-            tokens, valid, _ = rows
-            return generate(
+        def queue(rows: Rows) -> Array:
+            # All prompts of a bucket wait for slots, so that a candidate is not held up by one long answer.
+            tokens, valid = (array.reshape(-1, array.shape[-1]) for array in rows[:2])
+            written = generate(
                 weights,
                 shape.config,
                 tokens,
@@ -119,9 +122,11 @@ def continuations(
                 max_new_tokens=max_new_tokens,
                 stop_ids=stop_ids,
                 dtype=shape.dtype,
+                cache=shape.cache,
             )
+            return written.reshape(*rows[0].shape[:2], max_new_tokens)
 
-        return tuple(each(micro, rows) for rows in buckets)
+        return tuple(map(queue, buckets))
 
     return over_population(shape, candidate, (population, buckets), values)
 

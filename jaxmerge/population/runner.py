@@ -125,7 +125,9 @@ class Programs:
             filled = np.concatenate([array, np.repeat(array[-1:], micro * rows - count, axis=0)])
             return place(filled.reshape(micro, rows, length), replicated(self.shape.mesh))
 
-        return cut(bucket.tokens), cut(bucket.valid), cut(bucket.counted)
+        # A row that only fills the shape has no token: nothing is written after it.
+        real = bucket.valid & (bucket.index >= 0)[:, None]
+        return cut(bucket.tokens), cut(real), cut(bucket.counted)
 
 
 def alone(programs: Programs, values: dict[str, np.ndarray]) -> Values:

@@ -1,4 +1,4 @@
-"""The dtype that a model is computed in."""
+"""The dtypes that a model is computed in."""
 
 import ml_dtypes
 import numpy as np
@@ -13,3 +13,8 @@ def compute_dtype(name: str) -> np.dtype:
 
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return DTYPES[name]
+
+
+def cache_dtype(name: str) -> np.dtype | None:
+    """Of the keys and values of what is written, by name; None for `auto`: the dtype of the forward pass."""
+    return None if name == "auto" else DTYPES[name]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -68,6 +69,16 @@ def mean_log_probability(theirs, ids: list[int], place: int) -> float:
 @pytest.fixture(scope="module")
 def evaluation(folder: Path) -> Evaluation:
     return jaxmerge.evaluate(folder / "model", folder / "config.yaml")
+
+
+def test_the_cache_has_the_dtype_that_the_search_had(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxmerge.objectives.evaluation.SingleModel", asked := Mock(side_effect=InterruptedError))
+    config = folder / "narrow.yaml"
+    for written, dtype in (("{dtype: float32, cache: bfloat16, chunk: 2}", "bfloat16"), ("{chunk: 2}", "None")):
+        config.write_text(f"{CONFIG}runtime: {written}\n")
+        with pytest.raises(InterruptedError):
+            jaxmerge.evaluate(folder / "model", config)
+        assert str(asked.call_args.kwargs["cache"]) == dtype
 
 
 def test_likelihoods_equal_those_of_transformers(evaluation, theirs) -> None:

@@ -1,5 +1,7 @@
 """A population scores what would be exported, whatever the blocks, and compiles once."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -104,6 +106,7 @@ def test_likelihoods_are_those_of_the_exported_model(name: str) -> None:
 
 def test_text_is_that_of_the_exported_model() -> None:
     programs, space = miniature("ties")
+    programs.shape = replace(programs.shape, cache=jnp.bfloat16)
     values = some_values(space, 2)
     data = batch(left=True)
     got = programs.candidates(values).generate(data, 6, (1, 2))
@@ -119,6 +122,7 @@ def test_text_is_that_of_the_exported_model() -> None:
                 max_new_tokens=6,
                 stop_ids=(1, 2),
                 dtype=jnp.float32,
+                cache=jnp.bfloat16,
             )
             np.testing.assert_array_equal(got[candidate, bucket.index], expected)
 

@@ -115,7 +115,7 @@ class DataflowEngine(ScoringEngine):
         paths, gates = self._populations()
         # One program for all lengths: its windows are those of the pool, of which every hop has one.
         config = replace(self._models.config, num_layers=self._space.hops, windows=self._models.windows)
-        shape = Shape(config, self._dtype, self._mesh, self._chunk)
+        shape = Shape(config, self._dtype, self._mesh, self._chunk, self._cache)
         self._programs = Programs(shape, paths)
         gated = replace(config, num_layers=len(self._space.gated_layers))
         self._gated = Programs(replace(shape, config=gated), gates)
@@ -159,7 +159,8 @@ class DataflowEngine(ScoringEngine):
     def _merger(self) -> Merger:
         # One for each use, whose bank goes with it: the pool's own has the models' layers in memory already.
         models = self._models.one_layout()
-        return Merger(models, self._dtype, self._mesh, self._config.search.seed, self._home.name)
+        seed = self._config.search.seed
+        return Merger(models, self._dtype, self._mesh, seed, self._home.name, cache=self._cache)
 
     def _judges(self, candidate: Candidate) -> Sequence[Objective]:
         if isinstance(candidate, Untuned) and candidate.operator is None:

@@ -87,12 +87,19 @@ class Merger:
     """Merges of models of one layout. The bank is loaded when it is first needed."""
 
     def __init__(
-        self, models: Models, dtype: np.dtype, mesh: Mesh, seed: int, home: str = "device", waiting: int = 0
+        self,
+        models: Models,
+        dtype: np.dtype,
+        mesh: Mesh,
+        seed: int,
+        home: str = "device",
+        waiting: int = 0,
+        cache: np.dtype | None = None,
     ) -> None:
         """dtype: of what is merged. seed: of the masks. home: see `needs.HOMES`, or `files` where no sources are held,
-        and each merge is made from them. waiting: see `streamed.Streamed`."""
+        and each merge is made from them. waiting: see `streamed.Streamed`. cache: see `programs.Shape`."""
         self.models, self.dtype, self.mesh, self.seed = models, dtype, mesh, seed
-        self.home, self.waiting = home, waiting
+        self.home, self.waiting, self.cache = home, waiting, cache
         self._place = Placement.of(models.config, mesh)
         self._place_source = Splitting(mesh) if home == "sharded" else self._place
 
@@ -147,7 +154,7 @@ class Merger:
 
     def programs(self, merging: AnyMerging, chunk: int = 1) -> AnyPrograms:
         """What scores candidates, `chunk` at once on a device."""
-        shape = Shape(self.models.config, self.dtype, self.mesh, chunk)
+        shape = Shape(self.models.config, self.dtype, self.mesh, chunk, self.cache)
         if isinstance(merging, FileMerging):
             return FilePrograms(shape, merging)
         return Programs(shape, merging) if isinstance(merging, Merging) else Streamed(shape, merging, self.waiting)

@@ -12,6 +12,7 @@ from jaxmerge.architectures.table import Parameter, Table
 from jaxmerge.converters.safetensors_header import TensorInfo
 from jaxmerge.models.attention import SCORES_AT_ONCE
 from jaxmerge.models.likelihood import vocabulary_block
+from jaxmerge.models.slots import Slots, columns
 from jaxmerge.objectives.interface import Batch, Bucket
 from jaxmerge.operators.interface import Operator
 from jaxmerge.population.runner import micro_batches
@@ -75,22 +76,24 @@ def needs_of(
     operator: Operator | None = None,
     texts: Sequence[Sequence[Batch]] = (),
     prompts: Sequence[tuple[Batch, int]] = (),
+    cache: np.dtype | None = None,
 ) -> Needs:
     """sources: tensors by the name of each model, from their headers. dtype: of what is merged. texts: what is
-    scored, together where a list holds several batches; prompts: what is continued, and by how many tokens."""
+    scored, together where a list holds several batches; prompts: what is continued, and by how many tokens. cache: of
+    keys and values; None: dtype."""
     whole = sum(math.prod(table.shape(p)) for p in table)
     one_layer = sum(math.prod(p.shape) for p in table if p.stacked)
     experts = len(sources) - (BASE in sources)
     fields = operator.element_bytes(experts) if operator else 0
     scored = [_micro(bucket) for batches in texts for batch in batches for bucket in batch.buckets]
-    written = [(_micro(bucket), new) for batch, new in prompts for bucket in batch.buckets]
+    written = [(_slots(bucket), bucket.tokens.shape[1], new) for batch, new in prompts for bucket in batch.buckets]
     positions = max((rows * length for rows, length in scored), default=0)
     sizes = [[sum(bucket.tokens.size for bucket in batch.buckets) for batch in batches] for batches in texts]
     # Those of several objectives wait together only where there is room for it.
     tokens, looked_up = max(chain(*sizes), default=0), max(map(sum, sizes), default=0)
     head = vocabulary_block(config.vocab_size, positions)
     row = _stored(table, sources, lambda p: not p.stacked and len(p.shape) == 2, 0) // config.vocab_size
-    running = [*scored, *(shape for shape, _ in written)]
+    running = [*scored, *((slots.prefill, length) for slots, length, _ in written)]
     return Needs(
         sources=_in_words(sources, experts, whole),
         bank=sum(info.nbytes for tensors in sources.values() for info in tensors.values()) + fields * whole,
@@ -100,8 +103,11 @@ def needs_of(
         merged=one_layer * dtype.itemsize,
         model=whole * dtype.itemsize,
         activations=max((_activations(config, dtype, *shape) for shape in running), default=0),
-        logits=2 * FLOAT32 * positions * head,
-        cache=max((_cache(config, dtype, rows, length + new) for (rows, length), new in written), default=0),
+        logits=max(
+            2 * FLOAT32 * positions * head,
+            max((2 * FLOAT32 * slots.count * config.vocab_size for slots, _, _ in written), default=0),
+        ),
+        cache=max((_cache(config, cache or dtype, slots, columns(*shape)) for slots, *shape in written), default=0),
         stream=tokens * config.hidden_size * dtype.itemsize,
         written=dict.fromkeys(HOMES, whole * dtype.itemsize) if written else {},
         chunk=chunk,
@@ -135,8 +141,15 @@ def _activations(config: DecoderConfig, dtype: np.dtype, rows: int, length: int)
     return 3 * config.hidden_size * tokens * dtype.itemsize + max(attention, feed_forward)
 
 
-def _cache(config: DecoderConfig, dtype: np.dtype, rows: int, slots: int) -> int:
-    return 2 * config.num_layers * rows * config.num_kv_heads * slots * config.head_dim * dtype.itemsize
+def _slots(bucket: Bucket) -> Slots:
+    """Of the prompts of a bucket, with the rows that fill up its micro-batches."""
+    count, length = bucket.tokens.shape
+    return Slots.of(math.prod(micro_batches(count, length)), length)
+
+
+def _cache(config: DecoderConfig, dtype: np.dtype, slots: Slots, columns: int) -> int:
+    each = 2 * config.num_layers * config.num_kv_heads * columns * config.head_dim * dtype.itemsize
+    return slots.count * each
 
 
 def _in_words(sources: Mapping[str, Mapping[str, TensorInfo]], experts: int, parameters: int) -> str:

@@ -76,7 +76,7 @@ class ParameterEngine(ScoringEngine):
     def _merger(self) -> Merger:
         home, seed = self._home, self._config.search.seed
         name = "files" if self._forward.lora is not None else home.name
-        return Merger(self._models, self._dtype, self._mesh, seed, name, home.waiting)
+        return Merger(self._models, self._dtype, self._mesh, seed, name, home.waiting, self._cache)
 
     @cached_property
     def _forward(self) -> Forward:
@@ -147,7 +147,7 @@ class ParameterEngine(ScoringEngine):
         batched = self._forward.batched
         self._programs = self._merger.programs(self._merging, 1 if batched else self._chunk)
         if batched:
-            shape = Shape(self._models.config, self._dtype, self._mesh, self._chunk, folded=True)
+            shape = Shape(self._models.config, self._dtype, self._mesh, self._chunk, cache=self._cache, folded=True)
             self._folded = Programs(shape, self._merger.batching(self._merging, self._forward.lora, self._part.grid))
 
     def _values(self, genomes: np.ndarray) -> Values:

@@ -10,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxmerge.converters.writer import parse_size
+from jaxmerge.runtime.dtype import cache_dtype
 from jaxmerge.runtime.memory import here, named
 from jaxmerge.runtime.mesh import MODEL, POP, make_mesh
 from jaxmerge.runtime.placement import Placement
@@ -27,7 +28,7 @@ class Placed(ABC):
 
     def __init__(self, config: EvolveConfig, models: Models) -> None:
         self._config, self._models = config, models
-        self._dtype = dtype_of(config)
+        self._dtype, self._cache = dtype_of(config), cache_dtype(config.runtime.cache)
         self._wanted = mesh_of(config, models.config)
         chunk = config.runtime.chunk
         # An engine that was not told begins with one candidate at a time.

@@ -190,6 +190,7 @@ class ScoringEngine(Placed):
             operator=chosen,
             texts=self._texts.scored,
             prompts=self._texts.prompts,
+            cache=self._cache,
         )
 
     @cached_property
@@ -298,7 +299,8 @@ class ScoringEngine(Placed):
         place = Placement.of(config, own_row(self._mesh))
         lying = {path: place.sharding(table.axes(table[path])) for path in params}
         shards = place.vocabulary_shards
-        return SingleModel(jax.device_put(params, lying), config, self._dtype, vocabulary_shards=shards)
+        placed = jax.device_put(params, lying)
+        return SingleModel(placed, config, self._dtype, vocabulary_shards=shards, cache=self._cache)
 
     @property
     def _out_dtype(self) -> np.dtype:

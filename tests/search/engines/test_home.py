@@ -47,13 +47,23 @@ def texts(count: int, length: int) -> Batch:
     return Batch((Bucket(np.zeros((count, length), np.int32), everywhere, everywhere, np.arange(count)),), count)
 
 
-def needs(experts: int = 3, *, writing: bool = False, merge: str = "ties", chunk: int = 1) -> Needs:
+def needs(
+    experts: int = 3, *, writing: bool = False, merge: str = "ties", chunk: int = 1, cache: np.dtype | None = None
+) -> Needs:
     tensors = {n: TensorInfo(BFLOAT16, p.shape, Path(), 0) for p in TABLE for n in p.names(TABLE.num_layers)}
     sources = {"base": tensors, **{f"m{i}": tensors for i in range(experts)}}
     prompts = [(texts(64, 256), 128)] if writing else []
     chosen = operator(merge)
     return needs_of(
-        CONFIG, TABLE, sources, BFLOAT16, chunk=chunk, operator=chosen, texts=[[texts(100, 512)]], prompts=prompts
+        CONFIG,
+        TABLE,
+        sources,
+        BFLOAT16,
+        chunk=chunk,
+        operator=chosen,
+        texts=[[texts(100, 512)]],
+        prompts=prompts,
+        cache=cache,
     )
 
 
@@ -69,7 +79,9 @@ def test_the_needs_of_a_7b_population_are_those_of_its_shapes() -> None:
     assert found.sources == "base + 3 x 6.74B bfloat16"
     assert found.bank == 4 * 2 * parameters and found.model == 2 * parameters
     assert found.layer == 4 * 2 * layer and found.merged == 2 * layer
-    assert found.cache == 2 * 32 * 32 * 128 * 2 * 64 * (256 + 128)
+    # The last new token is not kept.
+    assert found.cache == 2 * 32 * 32 * 128 * 2 * 64 * (256 + 127)
+    assert needs(writing=True, cache=np.dtype(np.float32)).cache == 2 * found.cache
     assert found.stream == 100 * 512 * 4096 * 2
     # Rows of the embedding and the head's blocks, never more than there are.
     assert found.ends == 2 * 4 * 2 * 4096 * 32000
@@ -125,7 +137,7 @@ def test_a_bank_that_fits_nowhere_is_refused_with_the_bytes_and_what_would_fit()
     with pytest.raises(InputError) as failed:
         home("v5e-4", writing=True, models=[1])
     error = str(failed.value)
-    assert "fits in no home on v5e-4 with 16.0 GB each: device 82.4 GB, sharded 43.6 GB, host 32.2 GB" in error
+    assert "fits in no home on v5e-4 with 16.0 GB each: device 82.4 GB, sharded 43.6 GB, host 32.1 GB" in error
     assert "it takes devices of 36.1 GB, or shorter texts" in error
     assert choose(needs(writing=True), Devices("four", 4, int(36.1 * GB), 4)).fits
     with pytest.raises(InputError, match=r"device 69\.4 GB; write runtime.bank: host"):
