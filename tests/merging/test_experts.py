@@ -21,9 +21,19 @@ from jaxmerge.merging.experts.mixture import moe
 NAMES = ("base", "a", "b")
 # What differs from a tiny Llama. What a family takes for granted is left out.
 FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": None, "rope_theta": None},
+    "llama": {
+        "architectures": ["LlamaForCausalLM"],
+        "rms_norm_eps": None,
+        "rope_theta": None,
+        "rope_parameters": {"rope_type": "default"},
+    },
     "mistral": {"architectures": ["MistralForCausalLM"], "sliding_window": 4, "rms_norm_eps": None},
-    "qwen2": {"architectures": ["Qwen2ForCausalLM"]},
+    "qwen2": {
+        "architectures": ["Qwen2ForCausalLM"],
+        "use_sliding_window": True,
+        "sliding_window": 3,
+        "max_window_layers": 1,
+    },
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], "head_dim": 8},
 }
 RECIPE: dict[str, Any] = {
@@ -206,6 +216,13 @@ def test_a_wrong_recipe_is_refused(
     with pytest.raises(InputError, match=message):
         moe(write_recipe(**changes), "out")
     assert not Path("out").exists()
+
+
+def test_windows_of_some_layers_have_no_place_in_qwen3(world: Path) -> None:
+    become("qwen3")
+    rewrite("base", "config.json", use_sliding_window=True, sliding_window=3, max_window_layers=1)
+    with pytest.raises(InputError, match=r"base/config\.json: some layers have a sliding window and some have none"):
+        moe(write_recipe(), "out")
 
 
 def test_prompts_that_cancel_leave_nothing_behind(world: Path) -> None:

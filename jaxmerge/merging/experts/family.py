@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxmerge.architectures.config import DecoderConfig
+from jaxmerge.architectures.windows import FULL, SLIDING
 
 MLP = ("gate_proj", "up_proj", "down_proj")
 SHARED = {name: f"mlp.shared_expert.{name}.weight" for name in MLP}
@@ -43,7 +44,7 @@ class Family:
             "output_router_logits": False,
             "router_aux_loss_coef": 0.001,
         }
-        if not base.get("rope_parameters") and base.get("rope_theta") is None:
+        if base.get("rope_theta") is None and "rope_theta" not in (base.get("rope_parameters") or {}):
             changed["rope_theta"] = sizes.rope.theta
         if self.model_type == "mixtral":
             own = {"num_local_experts": experts, "intermediate_size": widths[0], "sliding_window": sizes.windows[0]}
@@ -54,8 +55,12 @@ class Family:
             "norm_topk_prob": True,
             "decoder_sparse_step": 1,
             "mlp_only_layers": [],
+            "use_sliding_window": any(sizes.windows),
         }
-        return changed | ({"shared_expert_intermediate_size": widths[1]} if self.shared else {})
+        if not self.shared:
+            return changed
+        kinds = [FULL if window is None else SLIDING for window in sizes.windows]
+        return changed | {"shared_expert_intermediate_size": widths[1], "layer_types": kinds}
 
 
 _QWEN = {name: f"mlp.experts.{{expert}}.{name}.weight" for name in MLP}

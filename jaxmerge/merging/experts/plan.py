@@ -76,6 +76,11 @@ def plan_mixture(file: Path) -> Plan:
     if recipe.gate_mode in BY_PROMPTS:
         Tokenizer.open(base.folder)
     widths = [sizes[kind[0].source_model].intermediate_size for kind in (recipe.experts, recipe.shared) if kind]
+    if family.model_type == "qwen3_moe" and len(set(sizes[recipe.base_model].windows)) > 1:
+        raise InputError(
+            f"{base.folder / CONFIG}: some layers have a sliding window and some have none, which "
+            f"{family.architecture} cannot have"
+        )
     config = family.config(base.config, sizes[recipe.base_model], len(recipe.experts), recipe.experts_per_token, widths)
     dtype = named_dtype(recipe.dtype) or base.info(f"model.layers.0.mlp.{MLP[0]}.weight").dtype
     config |= {key: dtype.name for key in ("dtype", "torch_dtype") if key in config}
