@@ -106,16 +106,24 @@ def transplant_tokens(
     shapes |= {name: (len(places.own), *shapes[name][1:]) for name in tensors}
     entries = [(name, own.info(name).dtype, shape) for name, shape in shapes.items()]
     error: dict[str, float] = {}
+    # In tensors, and in rows made of sums, which take the time.
+    done, total = 0, len(shapes) + (len(tensors) * len(places.made) if method == "omp" else 0)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(min(done, total), total)
+
     with output_folder(Path(out), force=force) as part:
         with ShardWriter(part, entries, max_shard_size) as writer:
-            for done, name in enumerate(shapes, 1):
+            for name in shapes:
                 if name in tensors:
-                    array, missed = _transplanted(name, own, other, tensors[name], places, method, k)
+                    array, missed = _transplanted(name, own, other, tensors[name], places, method, k, advance)
                     error |= {} if missed is None else {name: missed}
                     writer.write(name, array)
                 else:
                     writer.write(name, own.view(name))
-                progress(done, len(shapes))
+                advance(1)
         copy_companions(own.folder, part)
         replace_tokenizer(other.folder, part)
         settle_config(ids.config(own.config, len(places.own)), part)
@@ -174,7 +182,14 @@ def _places(target: Vocabulary, source: Vocabulary, model: Checkpoint, donor: Ch
 
 
 def _transplanted(
-    name: str, model: Checkpoint, donor: Checkpoint, like: str, places: _Places, method: str, k: int
+    name: str,
+    model: Checkpoint,
+    donor: Checkpoint,
+    like: str,
+    places: _Places,
+    method: str,
+    k: int,
+    advance: Callable[[int], None],
 ) -> tuple[np.ndarray, float | None]:
     """The model's tensor with the output's rows, and the share of the donor's rows that the sums miss."""
     array = model.read(name)
@@ -190,15 +205,21 @@ def _transplanted(
     require_finite(f"{donor.info(like).file}: tensor '{like}'", embedding)
     # A tokenizer may know more tokens than the embedding has rows; what is unknown stays the mean.
     made = places.made[places.made < len(embedding)]
-    rows, missed = _sums(embedding, made, places.shared, array, k)
+    rows, missed = _sums(embedding, made, places.shared, array, k, advance)
     result[made] = cast(name, rows, array.dtype)
     return result, missed
 
 
 def _sums(
-    embedding: np.ndarray, made: np.ndarray, shared: tuple[np.ndarray, np.ndarray], own: np.ndarray, k: int
+    embedding: np.ndarray,
+    made: np.ndarray,
+    shared: tuple[np.ndarray, np.ndarray],
+    own: np.ndarray,
+    k: int,
+    advance: Callable[[int], None],
 ) -> tuple[np.ndarray, float]:
-    """Rows of the tokens `made`, float32, and what their sums miss in the donor's embedding. own: the model's."""
+    """Rows of the tokens `made`, float32, and what their sums miss in the donor's embedding. own: the model's. advance:
+    called with the number of rows that have come about."""
     import jax.numpy as jnp
 
     from jaxmerge.merging.pursuit import pursue
@@ -215,6 +236,7 @@ def _sums(
         chosen, coefficients = (np.asarray(part)[: len(targets)] for part in pursue(jnp.asarray(padded), on_device, k))
         left = targets - np.einsum("bk,bkd->bd", coefficients, atoms[chosen], optimize=True)
         missed, norm = missed + _square(left), norm + _square(targets)
+        advance(len(targets))
         result[start : start + chunk] = np.einsum("bk,bk...->b...", coefficients, images[chosen], optimize=True)
     return result, (missed / norm) ** 0.5 if norm else 0.0
 

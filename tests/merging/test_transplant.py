@@ -125,7 +125,9 @@ def test_rows_of_shared_and_of_new_tokens(world: Path, untied: bool) -> None:
         if len(matrix) == 40:
             matrix[0] = 30 * matrix[vocabulary["w12"]] - 20 * matrix[vocabulary["w20"]]
     save_file(donor, "donor/model.safetensors")
-    found = transplant_tokens("model", "donor", "out", k=2)
+    steps: list[tuple[int, int]] = []
+    found = transplant_tokens("model", "donor", "out", k=2, progress=lambda *step: steps.append(step))
+    assert steps == sorted(set(steps)) and steps[-1][0] == steps[-1][1]
     assert (found.tokens, found.kept, found.made, found.rows) == (37, 31, 6, 40)
     before, after = load_file("model/model.safetensors"), load_file("out/model.safetensors")
     assert set(before) == set(after) and set(found.error) == ({EMBEDDING, HEAD} if untied else {EMBEDDING})
