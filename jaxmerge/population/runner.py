@@ -4,8 +4,6 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
@@ -26,7 +24,7 @@ from jaxmerge.population.programs import (
     merged_parameters,
 )
 from jaxmerge.population.split import is_split
-from jaxmerge.runtime.mesh import POP, fetch, on_row, place, replicated
+from jaxmerge.runtime.mesh import POP, fetch, on_row, own_row, place, replicated
 
 # Tokens of one micro-batch. A layer is merged once a micro-batch, so it must not be small; activations grow with it.
 MICRO_TOKENS = 16_384
@@ -102,8 +100,9 @@ class Programs:
         merging = self.population
         assert isinstance(merging, Merging)
         if not is_split(merging):
-            # Of several processes each merges for itself: what all sources have in common lies in each of them.
-            return merged_parameters(on_row(merging, self.shape.mesh), jax.tree.map(jnp.asarray, values))
+            # Of several processes those of a row merge for themselves: what all sources have in common lies there.
+            row = replicated(own_row(self.shape.mesh))
+            return merged_parameters(on_row(merging, self.shape.mesh), {n: place(v, row) for n, v in values.items()})
         # Every device gathers what it merges, so that all make the same one.
         shape = replace(self.shape, chunk=1)
         return first(merged_block(shape, merging, alone(Programs(shape, merging), values)))

@@ -28,8 +28,7 @@ LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(frozen=True)
 class Devices:
-    """name: in words. memory: bytes of each of the `count`. host: how many are one process's, as are those of one
-    candidate."""
+    """name: in words. memory: bytes of each of the `count`. host: how many are one process's."""
 
     name: str
     count: int

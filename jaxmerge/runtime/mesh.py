@@ -22,7 +22,7 @@ Tree = TypeVar("Tree")
 def make_mesh(pop: int | None = None, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh of `pop` x `model` devices. pop: None: as many as there are for this `model`. devices: all by default.
 
-    Raises InputError where they are not all of the devices, or where the devices of one candidate would be those of
+    Raises InputError where they are not all of the devices, or where the devices of one candidate would be parts of
     several processes.
     """
     chosen = np.array(jax.devices() if devices is None else devices)
@@ -34,11 +34,11 @@ def make_mesh(pop: int | None = None, model: int = 1, devices: Sequence[jax.Devi
             "numbers whose product is that of the devices"
         )
     own = len(chosen) // jax.process_count()
-    # Devices come process by process, so that a row is within one.
-    if own % model:
+    # Devices come process by process, so that a row is within one, or is all of some.
+    if own % model and model % own:
         raise InputError(
-            f"runtime.mesh: model: {model} does not divide the {own} devices of each process, and a candidate is not "
-            "divided over several processes; take a smaller one"
+            f"runtime.mesh: model: {model} neither divides the {own} devices of each process nor is a multiple of "
+            "them; take another"
         )
     return _mesh(chosen.reshape(pop, model))
 
@@ -51,6 +51,16 @@ def own_row(mesh: Mesh) -> Mesh:
     """The devices of one candidate, of which some are this process's: a mesh whose `pop` is 1."""
     row = np.argwhere(mesh.devices == mesh.local_devices[0])[0][0]
     return _mesh(mesh.devices[row : row + 1])
+
+
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether the devices of one candidate are those of several processes."""
+    return len({device.process_index for device in mesh.devices[0]}) > 1
+
+
+def own_device() -> Mesh:
+    """One device of this process, for what it does alone."""
+    return _mesh(np.array(jax.local_devices()[:1]).reshape(1, 1))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

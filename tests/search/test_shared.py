@@ -12,8 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import miniature
 import numpy as np
 import pytest
+import tiny_world
 from fake_engine import FakeEngine, write_config
 from tiny_world import WORDS, write_world
 
@@ -31,8 +33,12 @@ SEARCH = {"population": 6, "generations": GENERATIONS, "seed": 1, "baselines": [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Two runs that each time how many candidates run at once may choose otherwise.
-    path = write_world(tmp_path_factory.mktemp("world"), search=SEARCH, runtime={"chunk": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        # Heads enough to divide a candidate over the devices of two processes.
+        patch.setattr(miniature, "CONFIG", miniature.CONFIG | {"num_attention_heads": 4, "num_key_value_heads": 2})
+        patch.setattr(tiny_world, "CONFIG", miniature.CONFIG)
+        # Two runs that each time how many candidates run at once may choose otherwise.
+        path = write_world(tmp_path_factory.mktemp("world"), search=SEARCH, runtime={"chunk": 1})
     # All of one shape: every split is scored by the same few programs, whose compilation is what these tests wait for.
     rng = np.random.default_rng(5)
     for split in ("search", "validation", "test"):
@@ -123,9 +129,9 @@ def test_a_killed_process_costs_a_restart_and_nothing_else(world: Path, alone: l
 
 @needs_proc
 def test_a_signal_to_one_of_four_stops_all_and_one_goes_on(world: Path, alone: list[dict[str, Any]]) -> None:
-    """The four have two devices each, over which every candidate is divided."""
+    """The four have two devices each, and a candidate is divided over those of two."""
     out = world.parent / "stopped"
-    launch = launched(world, out, 4, "{pop: 4, model: 2}", retries=0)
+    launch = launched(world, out, 4, "{pop: 2, model: 4}", retries=0)
     wait_for_lines(launch, out, 30)
     os.kill(worker(launch, 2), signal.SIGTERM)
     assert launch.wait(120) == 75, log_of(world, out)

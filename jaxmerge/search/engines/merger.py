@@ -27,7 +27,7 @@ from jaxmerge.population.programs import Population, Shape
 from jaxmerge.population.runner import Programs
 from jaxmerge.population.split import Splitting
 from jaxmerge.population.streamed import Streamed
-from jaxmerge.runtime.mesh import own_row
+from jaxmerge.runtime.mesh import own_row, spans_processes
 from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.config import BASE
@@ -135,8 +135,9 @@ class Merger:
             bank = self.mapped.of(places)
             return MappedMerging.prepared(bank, chosen, members, dtype, seed=self.seed, grid=grid)
         held = self.bank.of(places)
-        # A split bank is not whole anywhere to be looked at, but in its files.
-        looked_at = self.mapped.of(places) if self.home == "sharded" else held
+        # A bank that is not whole in one process is looked at in its files.
+        apart = self.home == "sharded" or spans_processes(self.mesh)
+        looked_at = self.mapped.of(places) if apart else held
         statistics = prepare(
             chosen, self.models.table, looked_at, self._place, seed=self.seed, grid=grid, place_field=self._place_source
         )

@@ -21,7 +21,7 @@ from jaxmerge.population.merged import Merging
 from jaxmerge.population.programs import Shape
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.memory import Devices, here, named
-from jaxmerge.runtime.mesh import POP
+from jaxmerge.runtime.mesh import POP, own_device, spans_processes
 from jaxmerge.search.algorithms.registry import default_population
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
@@ -48,6 +48,7 @@ class ParameterEngine(ScoringEngine):
     """
 
     _smooth = True
+    _spans = True
 
     def __init__(self, config: EvolveConfig) -> None:
         super().__init__(config, open_models(config))
@@ -211,6 +212,12 @@ class ParameterEngine(ScoringEngine):
 
     def parameters(self, candidate: Candidate) -> Params:
         """The candidate's weights as they are scored: in `runtime.dtype`, stacked over layers."""
+        if spans_processes(self._mesh):
+            # None of its processes holds a source whole: this one merges from the files, for itself.
+            alone = Merger(self._models, self._dtype, own_device(), self._config.search.seed, "files")
+            if isinstance(candidate, Untuned):
+                return alone.untuned(candidate)
+            return alone.merged(self._part.merging(alone, self._dtype), self._space.decode(candidate))
         if isinstance(candidate, Untuned):
             return self._merger.untuned(candidate)
         if self._merging is None:

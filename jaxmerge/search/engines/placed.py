@@ -4,14 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jax.sharding import Mesh
 
 from jaxmerge.converters.writer import parse_size
 from jaxmerge.runtime.dtype import cache_dtype
-from jaxmerge.runtime.memory import here, named
+from jaxmerge.runtime.memory import Devices, here, named
 from jaxmerge.runtime.mesh import MODEL, POP, make_mesh
 from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.chunk import SIZES
@@ -26,10 +26,13 @@ from jaxmerge.search.engines.sources import Models
 class Placed(ABC):
     """The part of an engine that knows devices. Home and mesh are chosen when they are first asked for, by bytes."""
 
+    # Whether the devices of one candidate may be those of several processes.
+    _spans: ClassVar[bool] = False
+
     def __init__(self, config: EvolveConfig, models: Models) -> None:
         self._config, self._models = config, models
         self._dtype, self._cache = dtype_of(config), cache_dtype(config.runtime.cache)
-        self._wanted = mesh_of(config, models.config)
+        self._wanted = mesh_of(config, models.config, spans=self._spans)
         chunk = config.runtime.chunk
         # An engine that was not told begins with one candidate at a time.
         self._settled, self._chunk = chunk != "auto", 1 if chunk == "auto" else int(chunk)
@@ -60,7 +63,7 @@ class Placed(ABC):
         if self._wanted is not None:
             models: tuple[int, ...] = (self._wanted.shape[MODEL],)
         else:
-            models = self._model_choices(devices.host)
+            models = self._model_choices(devices)
         return choose(self._needs, devices, self._config.runtime.bank, models=models, refused=self._refused)
 
     @cached_property
@@ -75,14 +78,18 @@ class Placed(ABC):
     def placed(self) -> str:
         return self._home.line
 
-    def _model_choices(self, devices: int) -> tuple[int, ...]:
-        return (1,) if self._forward.batched else model_choices(self._config, self._models.config, devices)
+    def _model_choices(self, devices: Devices) -> tuple[int, ...]:
+        if self._forward.batched:
+            return (1,)
+        found = model_choices(self._config, self._models.config, devices.count)
+        host = devices.host
+        return tuple(m for m in found if host % m == 0 or (self._spans and m % host == 0))
 
     def _home_on(self, name: str) -> Home:
         devices, runtime = named(name), self._config.runtime
         if runtime.memory is not None:
             devices = replace(devices, memory=parse_size(runtime.memory))
-        models = self._model_choices(devices.host)
+        models = self._model_choices(devices)
         return choose(self._needs, devices, runtime.bank, models=models, refused=self._refused)
 
     @property

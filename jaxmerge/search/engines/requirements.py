@@ -12,7 +12,7 @@ from jaxmerge.errors import InputError
 from jaxmerge.objectives.interface import Objective
 from jaxmerge.operators.registry import operator
 from jaxmerge.runtime.dtype import compute_dtype
-from jaxmerge.runtime.mesh import make_mesh
+from jaxmerge.runtime.mesh import make_mesh, spans_processes
 from jaxmerge.runtime.placement import Placement, model_axes
 from jaxmerge.search.baselines import untuned
 from jaxmerge.search.config import EvolveConfig
@@ -34,13 +34,19 @@ def model_choices(config: EvolveConfig, layout: DecoderConfig, devices: int) -> 
     return (1,) if _of_whole_tensors(config) else model_axes(layout, devices)
 
 
-def mesh_of(config: EvolveConfig, layout: DecoderConfig) -> Mesh | None:
-    """The mesh that a config asks for, None for auto. Raises InputError where there is none such."""
+def mesh_of(config: EvolveConfig, layout: DecoderConfig, *, spans: bool) -> Mesh | None:
+    """The mesh that a config asks for, None for auto. spans: whether a candidate may be divided over processes.
+    Raises InputError where there is none such."""
     wanted = config.runtime.mesh
     if wanted == "auto":
         return None
     mesh = make_mesh(wanted.pop, wanted.model)
     Placement.of(layout, mesh)
+    if spans_processes(mesh) and not spans:
+        raise InputError(
+            f"runtime.mesh: model: {wanted.model} divides a candidate over several processes, which is there for "
+            f"space.kind: parameter only; take at most the {len(mesh.local_devices)} devices of one"
+        )
     if wanted.model > 1 and (name := _of_whole_tensors(config)):
         raise InputError(
             f"runtime.mesh: model: {wanted.model} divides the tensors, and {name} merges whole ones; use model: 1"

@@ -69,7 +69,7 @@ def needs(
 
 def home(devices: str, models: Sequence[int] | None = None, **of: int | bool) -> Home:
     chosen = named(devices)
-    return choose(needs(**of), chosen, models=models or model_axes(CONFIG, chosen.host))  # type: ignore[arg-type]
+    return choose(needs(**of), chosen, models=models or model_axes(CONFIG, chosen.count))  # type: ignore[arg-type]
 
 
 def test_the_needs_of_a_7b_population_are_those_of_its_shapes() -> None:
@@ -96,8 +96,9 @@ def test_a_bank_is_on_the_device_with_the_smallest_model_axis_then_split_then_on
         "v5e-8, base + 3 x 6.74B bfloat16: bank device, pop 1 x model 8, 10.0 of 16.0 GB (bank 6.7, "
     )
     assert home("v5e-8").line.endswith("; device with model 4 needs 18.5 GB")
-    # Hosts of four devices each, among which no candidate is divided.
-    assert (home("v5e-16").name, home("v5e-16").pop) == ("host", 16)
+    # Over hosts of four devices each.
+    spanning = home("v5e-16")
+    assert (spanning.name, spanning.pop, spanning.model) == ("device", 2, 8)
     assert (home("H100-8").name, home("H100-8").model) == ("device", 1)
     # Where a candidate cannot be divided.
     assert home("v5e-16", [1]).name == "host"
