@@ -18,6 +18,7 @@ from jaxmerge.architectures.registry import ARCHITECTURES, architecture_of
 from jaxmerge.documents import Document
 from jaxmerge.errors import InputError
 from jaxmerge.launch.kinds import KINDS
+from jaxmerge.merging.experts.recipe import ExpertsRecipe
 from jaxmerge.merging.merge import merge
 from jaxmerge.objectives.interface import Batch
 from jaxmerge.objectives.loading import build
@@ -74,6 +75,8 @@ def check(document: Document) -> Any:
         return document.validate(KINDS[document.data["kind"]])
     if "merge_method" in keys:
         return document.validate(Recipe)
+    if "experts" in keys:
+        return document.validate(ExpertsRecipe)
     if {"models", "objectives"} <= keys:
         config = document.validate(EvolveConfig)
         for space in (*(stage.space for stage in config.stages), config.space):
