@@ -9,7 +9,7 @@ from jaxmerge.converters.checkpoint import read_json
 from jaxmerge.merging.tokenizer import GENERATION, write_json
 from jaxmerge.tokens.vocabulary import Vocabulary
 
-SUFFIX = "_token_id"
+SUFFIXES = ("_token_id", "_token_index")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class TokenIds:
             for key, value in config.items()
         }
         if "vocab_size" in config:
-            changed = self._moved(changed, self.given) | {"vocab_size": rows}
-        return changed
+            return self._moved(changed, self.given) | {"vocab_size": rows}
+        return self._moved(changed, {key: value for key, value in self.given.items() if key in config})
 
     def change_generation(self, folder: Path) -> None:
         """The generation_config.json of a folder, if it has one; a file that says so already keeps its bytes."""
@@ -52,7 +52,7 @@ class TokenIds:
     def _moved(self, section: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """The other model's ids; of what it says nothing, the id that the same token has now, None where there is none.
         """
-        moved = {key: self._id(value) for key, value in _ids(section).items()}
+        moved = {key: self._id(value) for key, value in section.items() if key.endswith(SUFFIXES)}
         return {**section, **moved, **given}
 
     def _id(self, value: Any) -> Any:
@@ -65,4 +65,4 @@ class TokenIds:
 def _ids(config: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a section that has a vocabulary, and those beside it."""
     sections = [value for value in config.values() if isinstance(value, dict) and "vocab_size" in value]
-    return {key: value for part in (*sections, config) for key, value in part.items() if key.endswith(SUFFIX)}
+    return {key: value for part in (*sections, config) for key, value in part.items() if key.endswith(SUFFIXES)}

@@ -17,7 +17,9 @@ from jaxmerge.cli.main import main
 from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.errors import CheckpointError, InputError
 from jaxmerge.merging.pursuit import pursue
+from jaxmerge.merging.token_ids import TokenIds
 from jaxmerge.merging.transplant import transplant_tokens
+from jaxmerge.tokens.vocabulary import Vocabulary
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -162,6 +164,26 @@ def test_transformers_loads_it_and_the_ids_are_the_donors(world: Path) -> None:
     torch.testing.assert_close(texts[0][rows[0]], texts[1][rows[1]], atol=1e-5, rtol=0)
     card = Path("out/README.md").read_text()
     assert "31 of 37 tokens keep their embeddings, 6 are made" in card and "- donor\n" in card
+
+
+def test_ids_of_a_composite_model() -> None:
+    """Those in its language model's section and those beside it; what the donor has no token for has no id."""
+    source, target = (Vocabulary({token: i for i, token in enumerate(tokens)}, {}, {}) for tokens in ("abcd", "dcx"))
+    ids = TokenIds.of(source, target, Path("nowhere"), {"vocab_size": 3, "eos_token_id": 2})
+    config = {
+        "image_token_id": 2,
+        "video_token_index": 1,
+        "eos_token_id": [0, 3],
+        "text_config": {"vocab_size": 4, "eos_token_id": 3, "pad_token_id": None},
+        "vision_config": {"hidden_size": 4},
+    }
+    assert ids.config(config, 8) == {
+        "image_token_id": 1,
+        "video_token_index": None,
+        "eos_token_id": 2,
+        "text_config": {"vocab_size": 8, "eos_token_id": 2, "pad_token_id": None},
+        "vision_config": {"hidden_size": 4},
+    }
 
 
 def test_other_methods(world: Path) -> None:
