@@ -6,12 +6,13 @@ Every tensor is formed when it is read: W + scale * B @ A in float32, rounded on
 import warnings
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxmerge.converters.checkpoint import Checkpoint, read_tensor, read_tensor_rows
-from jaxmerge.converters.finite import is_finite, require_finite
+from jaxmerge.converters.checkpoint import Checkpoint, read_tensor_rows
+from jaxmerge.converters.finite import is_finite
 from jaxmerge.converters.fit import FLOATS, HEAD
 from jaxmerge.converters.lora import Lora, Product, Stored
 from jaxmerge.converters.pickled import is_pickled, open_pickled
@@ -30,9 +31,10 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 @dataclass(frozen=True)
 class Adapted(Checkpoint):
     """config, tensors: the model's; without its ties where the LoRA changes one of embedding and head.
-    products, shifts, whole: what the LoRA does, by the model's tensors: adds a product, adds to a bias, replaces."""
+    adapter: where the LoRA lies. products, shifts, whole: what it does, by the model's tensors: adds a product, adds to
+    a bias, replaces."""
 
-    lora: Lora = field(repr=False)
+    adapter: Path
     products: Mapping[str, Product] = field(repr=False)
     shifts: Mapping[str, tuple[Stored, float]] = field(repr=False)
     whole: Mapping[str, Stored] = field(repr=False)
@@ -57,18 +59,18 @@ class Adapted(Checkpoint):
             whole[fit.require(fit.name(given, stored), stored, stored.info.shape)] = stored
         config, tensors = _ties(model, lora, products, whole)
         _warn(model, lora, products)
-        return cls(model.folder, config, tensors, lora, products, shifts, whole)
+        return cls(model.folder, config, tensors, lora.folder, products, shifts, whole)
 
     @property
     def location(self) -> Location:
-        return Location(self.folder, self.lora.folder)
+        return Location(self.folder, self.adapter)
 
     def read(self, name: str) -> np.ndarray:
         info = self.info(name)
         if info.shape:
             return self.read_rows(name, 0, info.shape[0])
         stored = self.whole.get(name)
-        return super().read(name) if stored is None else self._rounded(stored, self._read(stored), info.dtype)
+        return super().read(name) if stored is None else self._rounded(stored, _wide(stored), info.dtype)
 
     def view(self, name: str) -> np.ndarray:
         """Mapped from the file where the adapter leaves a tensor as it is; else an array of its own."""
@@ -87,7 +89,7 @@ class Adapted(Checkpoint):
             self._add(rows, self.products[name], start)
         if name in self.shifts:
             shift, scale = self.shifts[name]
-            added = np.float32(scale) * self._read(shift)[start:stop]
+            added = np.float32(scale) * _wide(shift)[start:stop]
             rows = self._rounded(shift, rows.astype(np.float32) + added, info.dtype)
         return rows
 
@@ -96,9 +98,7 @@ class Adapted(Checkpoint):
         file, and scale. None where nothing is."""
         if (product := self.products.get(name)) is None:
             return None
-        a, b = (read_tensor(stored.key, stored.info) for stored in (product.a, product.b))
-        for stored, array in ((product.a, a), (product.b, b)):
-            require_finite(f"{stored.info.file}: tensor '{stored.key}'", array)
+        a, b = product.a.read(), product.b.read()
         return (b.T, a.T, product.scale) if product.transposed else (a, b, product.scale)
 
     def replaces(self, name: str) -> bool:
@@ -107,7 +107,7 @@ class Adapted(Checkpoint):
 
     def _add(self, rows: np.ndarray, product: Product, start: int) -> None:
         """In place. start: the place of the first row in the tensor."""
-        left, right = self._read(product.b), self._read(product.a)
+        left, right = _wide(product.b), _wide(product.a)
         if product.transposed:
             left, right = np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)
         for first in range(start - start % ROWS, start + len(rows), ROWS):
@@ -119,11 +119,6 @@ class Adapted(Checkpoint):
             wide += delta[max(start - first, 0) :][: len(block)]
             rows[inside] = self._rounded(product.b, wide, rows.dtype)
 
-    def _read(self, stored: Stored) -> np.ndarray:
-        array = read_tensor(stored.key, stored.info)
-        require_finite(f"{stored.info.file}: tensor '{stored.key}'", array)
-        return array.astype(np.float32, copy=False)
-
     def _rounded(self, stored: Stored, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         with np.errstate(over="ignore"):
             rounded = array.astype(dtype, copy=False)
@@ -133,6 +128,10 @@ class Adapted(Checkpoint):
                 "bfloat16 or float32"
             )
         return rounded
+
+
+def _wide(stored: Stored) -> np.ndarray:
+    return stored.read().astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)

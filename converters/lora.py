@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from jaxmerge.converters.checkpoint import read_tensor
+from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.lora_config import DORA, MERGE_WITH_PEFT, LoraConfig
 from jaxmerge.converters.safetensors_header import TensorInfo, read_header
 from jaxmerge.errors import CheckpointError
@@ -32,6 +36,12 @@ class Stored:
 
     key: str
     info: TensorInfo
+
+    def read(self) -> np.ndarray:
+        """In its own dtype. CheckpointError where a value is NaN or infinite."""
+        array = read_tensor(self.key, self.info)
+        require_finite(f"{self.info.file}: tensor '{self.key}'", array)
+        return array
 
 
 @dataclass(frozen=True)

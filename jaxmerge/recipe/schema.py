@@ -153,6 +153,7 @@ class Own(Strict):
     path: list[str] = Field(default_factory=list)
     pool: dict[str, int] = Field(default_factory=dict)
     scales: list[float] | None = None
+    directions: dict[str, Any] = Field(default_factory=dict)
     sharing: dict[str, int] = Field(default_factory=dict)
     beside: dict[str, str] = Field(default_factory=dict)
 

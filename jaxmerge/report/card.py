@@ -9,6 +9,9 @@ from jaxmerge.report.scale import Scale
 from jaxmerge.report.standings import LABELS, standings, verdict
 
 
+SPACES = {"dataflow": "data flow", "joint": "a merge and a data flow", "low_rank": "low-rank directions"}
+
+
 def model_card(
     title: str,
     *,
@@ -77,7 +80,7 @@ def _data(config: Mapping[str, Any], examples: Mapping[str, Mapping[str, int]]) 
 def _search(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     search, space = config.get("search") or {}, config.get("space") or {}
     facts = {
-        "space": {"dataflow": "data flow", "joint": "a merge and a data flow"}.get(str(space.get("kind"))),
+        "space": SPACES.get(str(space.get("kind"))),
         "scales": space.get("scales"),
         "operator": space.get("operator"),
         "algorithm": search.get("algorithm"),

@@ -96,6 +96,8 @@ def gene_names(config: Mapping[str, Any], table: RecipeTable | None, pool: Mappi
     """A label for each gene; none where they are unknown, as before there is a best recipe. pool: of `RunData`."""
     space = config.get("space") or {}
     kind = space.get("kind", "parameter")
+    if kind == "low_rank":
+        space = space | {"operator": "task_arithmetic", "parameters": {"weight": [-1.0, 1.0]}}
     merge, flow = _of_merge(space, table) if kind != "dataflow" and table else [], []
     if kind != "parameter" and pool:
         models = Pool(tuple(pool), tuple(pool.values()))

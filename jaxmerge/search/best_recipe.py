@@ -13,6 +13,7 @@ from jaxmerge.documents import Document, write_documents
 from jaxmerge.recipe.location import moved
 from jaxmerge.recipe.renaming import parts, references_in, renamed
 from jaxmerge.search.config import MERGED, EvolveConfig
+from jaxmerge.search.engine import Engine
 from jaxmerge.search.folder import RunFolder
 
 HEADER = "# The best recipe of the run, as mergekit reads it; `jaxmerge merge` gives the model again.\n"
@@ -39,6 +40,14 @@ def best_recipe(recipe: Sequence[dict[str, Any]], home: Path, config: EvolveConf
     whole = renamed([*before.values(), *recipe], lambda reference: alone.get(reference, reference))
     header = REPEATED if any("kv_heads" in document.get("jaxmerge", {}) for document in whole) else HEADER
     return header + write_documents([_located(document, home.resolve()) for document in whole])
+
+
+def with_adapters(recipe: Sequence[dict[str, Any]], engine: Engine, folder: RunFolder) -> list[dict[str, Any]]:
+    """The documents of a recipe with the LoRAs that it names in files of the run's folder."""
+    found = engine.adapted(folder.adapters)
+    if found:
+        folder.replace(folder.adapters, engine.write_adapters)
+    return [renamed(document, lambda reference: found.get(reference, reference)) for document in recipe]
 
 
 def _of_stage(best: Path, stage: str) -> list[dict[str, Any]]:

@@ -277,8 +277,18 @@ class EvolveConfig(Strict):
         return changed
 
     @property
+    def method(self) -> str:
+        """The name of what merges candidates; directions are added up as task vectors are."""
+        return "task_arithmetic" if self.space.kind == "low_rank" else self.space.operator
+
+    @property
     def operator(self) -> Operator:
-        return operator(self.space.operator)
+        return operator(self.method)
+
+    @property
+    def around(self) -> str:
+        """The model that low-rank directions are searched around."""
+        return self.space.around or (self.earlier[-1] if self.earlier else BASE)
 
     @property
     def stage(self) -> str:
@@ -330,10 +340,12 @@ class EvolveConfig(Strict):
         for name in names:
             if names.count(name) > 1:
                 raise misfit(f"two are named '{name}'; give each its own name", "objectives")
-        if self.space.kind != "dataflow":
+        if self.space.merges:
             self._models_fit_the_operator()
-        if self.space.kind != "parameter":
+        if self.space.flows:
             self._models_fit_the_flow()
+        if self.space.kind == "low_rank":
+            self._directions_have_a_center()
         return self
 
     def _models_fit_the_operator(self) -> None:
@@ -343,6 +355,13 @@ class EvolveConfig(Strict):
         sources = len(self.models) + chosen.base_is_source
         if sources < chosen.min_sources or (chosen.max_sources is not None and sources > chosen.max_sources):
             raise misfit(f"{chosen.name} cannot merge {len(self.models)}; change them or the operator", "models")
+
+    def _directions_have_a_center(self) -> None:
+        known = [*self.models, *(stage.label for stage in self.stages), *([BASE] if self.base is not None else [])]
+        if self.space.around is not None and self.space.around not in known:
+            raise misfit(f"there is no model '{self.space.around}'; name one of {', '.join(known)}", "space", "around")
+        if self.space.around is None and self.base is None and not self.stages and not self.earlier:
+            raise misfit(f"there is no base; name one of {', '.join(known)}", "space", "around")
 
     def _models_fit_the_flow(self) -> None:
         pool = [*self.models, *(stage.label for stage in self.stages)]

@@ -222,6 +222,15 @@ class Engine(Protocol):
         """The merges that the recipe uses by their names, each before those that use it."""
         ...
 
+    def write_adapters(self, folder: Path) -> None:
+        """Write the LoRAs that recipes name and that lie in no file yet into `folder`, which must not exist."""
+        ...
+
+    def adapted(self, folder: Path) -> Mapping[str, str]:
+        """By the names that recipes have for them, the references of models that are there once `write_adapters` has
+        filled `folder`; empty where there is nothing to write."""
+        ...
+
     def export(self, candidate: Candidate, folder: Path) -> None:
         """Write the candidate as an HF folder, which appears complete or not at all; `folder` must not
         exist."""

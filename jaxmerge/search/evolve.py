@@ -22,7 +22,7 @@ from jaxmerge.runtime.termination import termination_interrupts
 from jaxmerge.search import resolved
 from jaxmerge.search.algorithms.registry import Algorithm, RandomSearch, algorithm, choose, several
 from jaxmerge.search.baselines import Untuned, has_random_search, parents, stages_of
-from jaxmerge.search.best_recipe import best_recipe
+from jaxmerge.search.best_recipe import best_recipe, with_adapters
 from jaxmerge.search.chunk import measured
 from jaxmerge.search.config import RANDOM_SEARCH, EvolveConfig, warm_start_of
 from jaxmerge.search.engine import Build, Engine
@@ -359,7 +359,7 @@ class _Evolution:
         recipe = self._recipe(best, summary)
         self.progress(Progress("export", 0, None))
         self.folder.write(self.folder.best, recipe)
-        self.folder.replace_model(lambda part: self._export(best, part, summary, recipe))
+        self.folder.replace(self.folder.model, lambda part: self._export(best, part, summary, recipe))
         self.folder.write(self.folder.summary, as_json(summary))
         if self.publish:
             self.publish.report(self.folder.path)
@@ -377,6 +377,7 @@ class _Evolution:
             },
         }
         documents = [*self.engine.ingredients(best.genome), {**recipe, "jaxmerge": own}]
+        documents = with_adapters(documents, self.engine, self.folder)
         return best_recipe(documents, self.folder.path, self.config)
 
     def _export(self, best: Place, part: Path, summary: Mapping[str, Any], recipe: str) -> None:

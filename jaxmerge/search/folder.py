@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def adapters(self) -> Path:
+        """LoRAs that the best recipe names."""
+        return self.path / "adapters"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 
@@ -154,17 +159,17 @@ class RunFolder:
         finally:
             part.unlink(missing_ok=True)
 
-    def replace_model(self, write: Callable[[Path], None]) -> None:
-        """Put `model/` in place. write: fills a folder that does not exist yet."""
-        part, old = self.path / ".model.tmp", self.path / ".model.old"
+    def replace(self, folder: Path, write: Callable[[Path], None]) -> None:
+        """Put a folder of the run in place. write: fills one that does not exist yet."""
+        part, old = (folder.with_name(f".{folder.name}.{what}") for what in ("tmp", "old"))
         for leftover in (part, old):
             shutil.rmtree(leftover, ignore_errors=True)
         try:
             with full_disk_named(self.path):
                 write(part)
-            if self.model.exists():
-                self.model.rename(old)
-            part.rename(self.model)
+            if folder.exists():
+                folder.rename(old)
+            part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -25,6 +25,10 @@ def engine_of(config: EvolveConfig) -> Engine:
         from jaxmerge.search.engines.joint import JointEngine
 
         return JointEngine(config)
+    if config.space.kind == "low_rank":
+        from jaxmerge.search.engines.low_rank import LowRankEngine
+
+        return LowRankEngine(config)
     from jaxmerge.search.engines.parameter import ParameterEngine
 
     return ParameterEngine(config)

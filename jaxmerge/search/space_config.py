@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from jaxmerge.converters.directions import HIGHEST_RANK
 from jaxmerge.errors import InputError, unknown
 from jaxmerge.operators.interface import Parameter
 from jaxmerge.operators.registry import operator
@@ -21,10 +22,11 @@ Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-# The keys of each kind of space; a joint one has all.
+# The keys of each kind of space; a joint one has those of a merge and of a path.
 KEYS = {
     "parameter": ("operator", "granularity", "parameters"),
     "dataflow": ("repeats", "scales", "scale", "input", "max_hops", "included"),
+    "low_rank": ("around", "directions", "rank", "reach", "granularity"),
 }
 KEYS["joint"] = KEYS["parameter"] + KEYS["dataflow"]
 
@@ -87,10 +89,12 @@ class Included(Strict):
 class Space(Strict):
     """What is searched. Each kind has keys of its own.
 
-    joint: both. dataflow: `repeats` of the pool's layers in order are the slots; see `spaces.dataflow`.
+    joint: a merge and a path. dataflow: `repeats` of the pool's layers in order are the slots; see `spaces.dataflow`.
+    low_rank: random directions `around` a model; None: what the stage before it found, or the base. See
+    `converters.directions`.
     """
 
-    kind: Literal["parameter", "dataflow", "joint"] = "parameter"
+    kind: Literal["parameter", "dataflow", "joint", "low_rank"] = "parameter"
     operator: Name = "dare_ties"
     granularity: Any = "layer"
     parameters: dict[str, Setting] = Field(default_factory=dict)
@@ -100,6 +104,10 @@ class Space(Strict):
     input: Name | None = None
     max_hops: Annotated[int, Field(ge=2)] = 64
     included: Included = Included()
+    around: Name | None = None
+    directions: Count = 8
+    rank: Annotated[int, Field(ge=1, le=HIGHEST_RANK)] = 4
+    reach: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     @field_validator("granularity")
     @classmethod
@@ -113,8 +121,18 @@ class Space(Strict):
     @property
     def title(self) -> str:
         """What the search is called where people read it."""
-        names = {"parameter": self.operator, "dataflow": "data flow", "joint": f"{self.operator} and data flow"}
-        return names[self.kind]
+        names = {"dataflow": "data flow", "joint": f"{self.operator} and data flow", "low_rank": "low-rank directions"}
+        return names.get(self.kind, self.operator)
+
+    @property
+    def merges(self) -> bool:
+        """Whether the models are merged by the operator."""
+        return self.kind in ("parameter", "joint")
+
+    @property
+    def flows(self) -> bool:
+        """Whether a path is searched."""
+        return self.kind in ("dataflow", "joint")
 
     @model_validator(mode="after")
     def _keys_are_of_its_kind(self) -> Self:
@@ -130,7 +148,7 @@ class Space(Strict):
 
     @model_validator(mode="after")
     def _parameters_fit_the_operator(self) -> Self:
-        if self.kind == "dataflow":
+        if not self.merges:
             return self
         try:
             chosen = operator(self.operator)

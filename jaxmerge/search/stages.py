@@ -33,7 +33,7 @@ def legs(config: EvolveConfig, out: Path) -> tuple[Leg, ...]:
     Raises InputError where a stage does not fit the config's models and objectives."""
     whole = RunFolder(out)
     made: dict[str, str] = {}
-    # Parameter space keeps the shapes of its models: any of them stands in for its result.
+    # These spaces keep the shapes of their models: any of them stands in for the result.
     likeness: dict[str, str | None] = {}
     found: list[Leg] = []
 
@@ -55,7 +55,7 @@ def legs(config: EvolveConfig, out: Path) -> tuple[Leg, ...]:
             raise (config._document or Document(Path("config"), {})).error(("stages", place), reason) from None
         made[stage.label] = str(folder.model.absolute())
         some = next(iter(config.models.values()))
-        likeness[stage.label] = some if stage.space.kind == "parameter" else None
+        likeness[stage.label] = some if not stage.space.flows else None
     return (*found, leg({}, whole)) if config.stages else (Leg(config, whole, config),)
 
 
@@ -69,8 +69,8 @@ def _keys(config: EvolveConfig, stage: StageConfig) -> dict[str, Any]:
     search = data["search"] | stage.search
     if "baselines" not in stage.search:
         named = config.search.baselines
-        # A data-flow stage starts from none of them, and they may not fit its pool.
-        default = () if stage.space.kind == "dataflow" else standard(config)
+        # Other stages start from none of them, and they may not fit a pool.
+        default = standard(config) if stage.space.merges else ()
         search["baselines"] = [n for n in (default if named is None else named) if n != RANDOM_SEARCH]
     objectives = [
         objective | {"data": {split: file for split, file in objective["data"].items() if split != "test"}}

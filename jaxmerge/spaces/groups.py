@@ -73,6 +73,20 @@ class Groups:
         }
         return cls(names, members)
 
+    @classmethod
+    def of_blocks(cls, table: Table, granularity: Granularity) -> "Groups":
+        """The same for what changes blocks alone: the groups of blocks, of which the first and the last take in what
+        stands before and behind them."""
+        groups = cls.of(table, granularity)
+        if granularity.whole:
+            return groups
+        kept = np.unique(np.concatenate([groups.members[p.path] for p in table if p.stacked]))
+        members = {
+            path: np.clip(np.searchsorted(kept, index), 0, len(kept) - 1).astype(np.int32)
+            for path, index in groups.members.items()
+        }
+        return cls(tuple(groups.names[index] for index in kept), members)
+
 
 def _block_label(name: str, layer: int, table: Table, granularity: Granularity) -> str:
     size = granularity.block or table.num_layers

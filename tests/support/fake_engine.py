@@ -79,6 +79,9 @@ class FakeEngine:
     def starts(self) -> tuple[Untuned, ...]:
         return self.baselines
 
+    def adapted(self, folder: Path) -> dict[str, str]:
+        return {}
+
     def plan(self, devices: str | None = None) -> dict[str, str]:
         return {"memory": "none"}
 

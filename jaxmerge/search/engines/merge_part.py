@@ -3,13 +3,13 @@
 It is all of a search in parameter space, and the first part of a joint one.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxmerge.operators.registry import operator
 from jaxmerge.operators.secant import Steps, with_secants
 from jaxmerge.population.merged import Merging
 from jaxmerge.search.baselines import Untuned
@@ -24,13 +24,20 @@ from jaxmerge.spaces.recipe import recipe
 
 
 class MergePart:
-    """models: of one layout."""
+    """models: of one layout. groups, settings: None: those of the config."""
 
-    def __init__(self, config: EvolveConfig, models: Models) -> None:
+    def __init__(
+        self,
+        config: EvolveConfig,
+        models: Models,
+        groups: Groups | None = None,
+        settings: Mapping[str, Setting] | None = None,
+    ) -> None:
         self._config, self._models = config, models
-        self.operator = operator(config.space.operator)
-        self.groups = Groups.of(models.table, Granularity.parse(config.space.granularity))
-        self.space = ParameterSpace(self.operator, tuple(config.models), self.groups, _settings(config))
+        self.operator = config.operator
+        self.groups = groups or Groups.of(models.table, Granularity.parse(config.space.granularity))
+        settings = _settings(config) if settings is None else settings
+        self.space = ParameterSpace(self.operator, tuple(models.experts), self.groups, settings)
 
     def merging(self, merger: Merger, dtype: np.dtype) -> AnyMerging:
         """What all candidates share. dtype: of what is merged."""
@@ -63,7 +70,7 @@ class MergePart:
     ) -> dict[str, Any]:
         """mergekit YAML in plain Python, with our own keys. experts: the models merged; None: all. name: the operator's
         in the config, by which one of the user's own is found again; None: that of the space."""
-        experts = tuple(self._config.models) if experts is None else experts
+        experts = tuple(self._models.experts) if experts is None else experts
         written = recipe(
             own.operator,
             own.values,
@@ -73,7 +80,7 @@ class MergePart:
             base=self._models.references.get(BASE),
             out_dtype=out_dtype,
         )
-        written["merge_method"] = name or self._config.space.operator
+        written["merge_method"] = name or self._config.method
         return written | {"jaxmerge": {"seed": self._config.search.seed} | described(own, experts)}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmerge.converters.checkpoint import Checkpoint
 from jaxmerge.converters.companions import TOKENIZER, copy_companions
 from jaxmerge.converters.hf import save_params
 from jaxmerge.converters.output_folder import output_folder
@@ -35,7 +36,7 @@ from jaxmerge.search.engines.merger import AnyMerging, Assignment, Merger
 from jaxmerge.search.engines.needs import Needs
 from jaxmerge.search.engines.plan import memory_and_time
 from jaxmerge.search.engines.scoring import ScoringEngine
-from jaxmerge.search.engines.sources import open_models
+from jaxmerge.search.engines.sources import Models, open_models
 from jaxmerge.spaces.parameter import Values
 
 log = logging.getLogger("jaxmerge")
@@ -52,10 +53,23 @@ class ParameterEngine(ScoringEngine):
 
     def __init__(self, config: EvolveConfig) -> None:
         super().__init__(config, open_models(config))
-        self._part = MergePart(config, self._models)
+        self._part = self._searched_part()
         self._space = self._part.space
         self._merging: AnyMerging | None = None
         self._folded: Programs | None = None
+
+    @property
+    def _searched(self) -> Models:
+        """The models that candidates are merged from."""
+        return self._models
+
+    @property
+    def _held(self) -> Models:
+        """All models of which merges are made."""
+        return self._models
+
+    def _searched_part(self) -> MergePart:
+        return MergePart(self._config, self._searched)
 
     @property
     def dimension(self) -> int:
@@ -75,9 +89,18 @@ class ParameterEngine(ScoringEngine):
 
     @cached_property
     def _merger(self) -> Merger:
+        """Makes the untuned merges."""
+        return self._merger_of(self._models)
+
+    @property
+    def _searched_merger(self) -> Merger:
+        """Makes the candidates."""
+        return self._merger
+
+    def _merger_of(self, models: Models) -> Merger:
         home, seed = self._home, self._config.search.seed
         name = "files" if self._forward.lora is not None else home.name
-        return Merger(self._models, self._dtype, self._mesh, seed, name, home.waiting, self._cache)
+        return Merger(models, self._dtype, self._mesh, seed, name, home.waiting, self._cache)
 
     @cached_property
     def _forward(self) -> Forward:
@@ -85,11 +108,12 @@ class ParameterEngine(ScoringEngine):
         return self._forward_on(here(jax.devices(), None if memory is None else parse_size(memory)))
 
     def _forward_on(self, devices: Devices) -> Forward:
-        models, operator = self._models, self._part.operator
+        models, operator = self._searched, self._part.operator
         found = forward.choose(self._config, models, operator, self._texts, self._dtype, devices.name)
         if not found.batched or self._config.runtime.forward == "batched":
             return found
-        needs = self._needs_of(models.sources, models.config, models.table)
+        held = self._held
+        needs = self._needs_of(held.sources, held.config, held.table)
         if forward.fits(forward.batched_needs(needs, found, models, self._at_once), devices):
             return found
         return Forward("merged", "to be scored as one batch, candidates need more memory than a device has")
@@ -119,10 +143,10 @@ class ParameterEngine(ScoringEngine):
 
     @property
     def _needs(self) -> Needs:
-        models = self._models
-        needs = self._needs_of(models.sources, models.config, models.table, self._part.operator)
+        held = self._held
+        needs = self._needs_of(held.sources, held.config, held.table, self._part.operator)
         found = self._forward
-        return forward.batched_needs(needs, found, models, self._at_once) if found.batched else needs
+        return forward.batched_needs(needs, found, self._searched, self._at_once) if found.batched else needs
 
     @property
     def _refused(self) -> Mapping[str, str]:
@@ -135,7 +159,7 @@ class ParameterEngine(ScoringEngine):
 
     def _plan(self, home: Home) -> Mapping[str, str]:
         return memory_and_time(
-            self._models, self._objectives, self._dtype, home=home, chunk=self._chunk, operator=self._part.operator
+            self._held, self._objectives, self._dtype, home=home, chunk=self._chunk, operator=self._part.operator
         )
 
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
@@ -144,12 +168,12 @@ class ParameterEngine(ScoringEngine):
 
     def load(self) -> None:
         log.info("forward: %s", self._forward.line)
-        self._merging = self._part.merging(self._merger, self._dtype)
-        batched = self._forward.batched
-        self._programs = self._merger.programs(self._merging, 1 if batched else self._chunk)
+        merger, batched = self._searched_merger, self._forward.batched
+        self._merging = self._part.merging(merger, self._dtype)
+        self._programs = merger.programs(self._merging, 1 if batched else self._chunk)
         if batched:
             shape = Shape(self._models.config, self._dtype, self._mesh, self._chunk, cache=self._cache, folded=True)
-            self._folded = Programs(shape, self._merger.batching(self._merging, self._forward.lora, self._part.grid))
+            self._folded = Programs(shape, merger.batching(self._merging, self._forward.lora, self._part.grid))
 
     def _values(self, genomes: np.ndarray) -> Values:
         return self._space.decode(genomes)
@@ -197,18 +221,23 @@ class ParameterEngine(ScoringEngine):
         return written | self._models.tokenizer_source
 
     def export(self, candidate: Candidate, folder: Path) -> None:
-        params = self.parameters(candidate)
+        params, like = self.parameters(candidate), self._like
         with output_folder(folder) as part:
             save_params(
                 params,
                 self._models.table,
                 part,
-                like=self._models.like,
+                like=like,
                 dtype=self._out_dtype,
                 max_shard_size=self._config.output.max_shard_size,
             )
-            if self._models.tokenizer != self._models.like.folder:
+            if self._models.tokenizer != like.folder:
                 copy_companions(self._models.tokenizer, part, TOKENIZER)
+
+    @property
+    def _like(self) -> Checkpoint:
+        """The model whose config.json and companions a candidate takes along."""
+        return self._models.like
 
     def parameters(self, candidate: Candidate) -> Params:
         """The candidate's weights as they are scored: in `runtime.dtype`, stacked over layers."""
@@ -223,7 +252,7 @@ class ParameterEngine(ScoringEngine):
         if self._merging is None:
             self.load()
         assert self._merging is not None
-        return self._merger.merged(self._merging, self._space.decode(candidate))
+        return self._searched_merger.merged(self._merging, self._space.decode(candidate))
 
     def _assignment(self, candidate: Candidate) -> Assignment:
         if isinstance(candidate, Untuned):

@@ -57,7 +57,7 @@ def mesh_of(config: EvolveConfig, layout: DecoderConfig, *, spans: bool) -> Mesh
 def _of_whole_tensors(config: EvolveConfig) -> str | None:
     """The first operator of a search that merges no element alone."""
     names = [merge.operator for merge in untuned(config) if merge.operator is not None]
-    searched = [config.space.operator] if config.space.kind != "dataflow" else []
+    searched = [config.space.operator] if config.space.merges else []
     return next((name for name in (*names, *searched) if operator(name).scope != "element"), None)
 
 

@@ -264,6 +264,12 @@ class ScoringEngine(Placed):
     def ingredients(self, candidate: Candidate) -> list[dict[str, Any]]:
         return []
 
+    def write_adapters(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+
+    def adapted(self, folder: Path) -> Mapping[str, str]:
+        return {}
+
     def measure(self, candidate: Candidate, split: str) -> Measurement:
         started = time.perf_counter()
         runner = self._untuned(candidate) if isinstance(candidate, Untuned) else self._candidates(candidate[None], True)
