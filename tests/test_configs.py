@@ -146,6 +146,7 @@ def test_a_config_of_local_models_runs(file, checkout, tmp_path):
             "accuracy_against_forgetting": "task_arithmetic, 16 dimensions",
             "dataflow_demo": "data flow, 72 dimensions",
             "stages": "data flow, 108 dimensions",
+            "low_rank": "low-rank directions, 48 dimensions",
             "joint": "task_arithmetic and data flow, 88 dimensions",
         }[file.stem]
 

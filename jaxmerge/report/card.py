@@ -8,7 +8,7 @@ from jaxmerge.merging.card import Parent, front_matter, line, parents_section, r
 from jaxmerge.report.scale import Scale
 from jaxmerge.report.standings import LABELS, standings, verdict
 
-
+# What a search in a space is called.
 SPACES = {"dataflow": "data flow", "joint": "a merge and a data flow", "low_rank": "low-rank directions"}
 
 
