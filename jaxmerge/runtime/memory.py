@@ -4,23 +4,36 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
 from jaxmerge.errors import InputError
 
 GB = 10**9
-# Bytes of one device by its name in a slice or a machine; how many of the number in the name make a device, for slices
-# of v4 and v5p are named by cores, of which a device has two; and how many devices a host has in a slice of several
-# hosts, and in one of a single host at most (Google's documentation of each TPU; machines of eight GPUs).
+
+
+class Kind(NamedTuple):
+    """Of devices. memory: bytes of one. share: how many of the number in a slice's name make one, for slices of v4 and
+    v5p are named by cores, of which a device has two. several, alone: devices of a host in a slice of several hosts,
+    and at most in one of a single host. flops: a second, of products in bfloat16, at its peak."""
+
+    memory: int
+    share: int
+    several: int
+    alone: int
+    flops: float
+
+
+# Google's documentation of each TPU, NVIDIA's data sheets, and machines of eight GPUs.
 KNOWN = {
-    "v4": (32 * GB, 2, 4, 4),
-    "v5e": (16 * GB, 1, 4, 8),
-    "v5p": (95 * GB, 2, 4, 4),
-    "v6e": (32 * GB, 1, 4, 8),
-    "A100": (80 * GB, 1, 8, 8),
-    "H100": (80 * GB, 1, 8, 8),
-    "H200": (141 * GB, 1, 8, 8),
+    "v4": Kind(32 * GB, 2, 4, 4, 275e12),
+    "v5e": Kind(16 * GB, 1, 4, 8, 197e12),
+    "v5p": Kind(95 * GB, 2, 4, 4, 459e12),
+    "v6e": Kind(32 * GB, 1, 4, 8, 918e12),
+    "A100": Kind(80 * GB, 1, 8, 8, 312e12),
+    "H100": Kind(80 * GB, 1, 8, 8, 989e12),
+    "H200": Kind(141 * GB, 1, 8, 8, 989e12),
 }
 # What a container may use, as the kernel tells it.
 LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -28,12 +41,14 @@ LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(frozen=True)
 class Devices:
-    """name: in words. memory: bytes of each of the `count`. host: how many are one process's."""
+    """name: in words. memory: bytes of each of the `count`. host: how many are one process's. flops: see `Kind`; None
+    where it is not known."""
 
     name: str
     count: int
     memory: int
     host: int
+    flops: float | None = None
 
 
 def named(text: str) -> Devices:
@@ -43,11 +58,11 @@ def named(text: str) -> Devices:
     if match is None or match[1].lower() not in known or int(match[2]) < 1:
         names = ", ".join(KNOWN)
         raise InputError(f"--devices: '{text}' is none that is known; write {names} and a number, as in v5e-16")
-    memory, share, several, alone = KNOWN[known[match[1].lower()]]
-    if int(match[2]) % share:
+    kind = KNOWN[known[match[1].lower()]]
+    if int(match[2]) % kind.share:
         raise InputError(f"--devices: {text}: slices of {known[match[1].lower()]} are named by cores, an even number")
-    count = int(match[2]) // share
-    return Devices(text.strip(), count, memory, count if count <= alone else several)
+    count = int(match[2]) // kind.share
+    return Devices(text.strip(), count, kind.memory, count if count <= kind.alone else kind.several, kind.flops)
 
 
 def here(devices: list[jax.Device], memory: int | None = None) -> Devices:

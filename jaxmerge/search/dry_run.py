@@ -43,6 +43,9 @@ def _plan(
     wanted: EvolveConfig, build: Build, before: int | None, devices: str | None
 ) -> tuple[dict[str, str], int | None]:
     """The lines of one search, and its cost with that of those before it."""
+    if devices is not None and wanted.runtime.dtype == "auto":
+        # All that can be planned for are accelerators.
+        wanted = wanted.running(dtype="bfloat16")
     engine = build(wanted)
     made = algorithm_of(wanted, engine)
     require_usable(wanted, engine, made)

@@ -108,6 +108,7 @@ class DataflowEngine(ScoringEngine):
             self._objectives,
             self._dtype,
             home=home,
+            population=self._population,
             untuned=self._untuned_operators,
         )
 

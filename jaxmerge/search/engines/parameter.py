@@ -23,7 +23,6 @@ from jaxmerge.population.programs import Shape
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.memory import Devices, here, named
 from jaxmerge.runtime.mesh import POP, own_device, spans_processes
-from jaxmerge.search.algorithms.registry import default_population
 from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate
@@ -123,9 +122,7 @@ class ParameterEngine(ScoringEngine):
         """Candidates of a device, as far as they run as one batch; before the population is known, as a rule."""
         if self._settled:
             return self._chunk
-        population = self._config.search.population
-        count = default_population(self.dimension) if population == "auto" else int(population)
-        return forward.candidates_at_once(self._models.config, count, len(jax.devices()), self._texts)
+        return forward.candidates_at_once(self._models.config, self._population, len(jax.devices()), self._texts)
 
     def chunks(self, population: int) -> tuple[int, ...]:
         if self._settled or not self._forward.batched:
@@ -159,7 +156,13 @@ class ParameterEngine(ScoringEngine):
 
     def _plan(self, home: Home) -> Mapping[str, str]:
         return memory_and_time(
-            self._held, self._objectives, self._dtype, home=home, chunk=self._chunk, operator=self._part.operator
+            self._held,
+            self._objectives,
+            self._dtype,
+            home=home,
+            chunk=self._chunk,
+            population=self._population,
+            operator=self._part.operator,
         )
 
     def plan(self, devices: str | None = None) -> Mapping[str, str]:

@@ -11,12 +11,15 @@ import numpy as np
 from jaxmerge.objectives.base import PreparedObjective
 from jaxmerge.objectives.interface import Objective
 from jaxmerge.operators.interface import Operator
+from jaxmerge.search.engines.forward import FLOAT32_SHARE
 from jaxmerge.search.engines.home import Home
 from jaxmerge.search.engines.pool import PooledModels
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.spaces.dataflow import DataflowSpace
 
 _PROBE = 1024
+# Of a device's peak, what a forward pass of some thousand tokens reaches as a rule.
+USED = 0.4
 # Where a bank is, by its home.
 WHERE = {
     "device": "on each of {devices} devices",
@@ -32,11 +35,13 @@ def memory_and_time(
     *,
     home: Home,
     chunk: int,
+    population: int,
     operator: Operator | None = None,
 ) -> dict[str, str]:
-    """Lines of a dry run, by name. Time: two flops a parameter and token, at the speed of a matmul measured now.
+    """Lines of a dry run, by name. Time: two flops a parameter and token, at the speed of a matmul measured now, or at
+    a usual share of the peak of devices that are not here.
 
-    operator: what merges, as far as what it prepares lies beside the bank."""
+    population: candidates of a generation. operator: what merges, as far as what it prepares lies beside the bank."""
     table = models.table
     sizes = {parameter.path: int(np.prod(table.shape(parameter))) for parameter in table}
     total = sum(sizes.values())
@@ -47,12 +52,13 @@ def memory_and_time(
     generating = any(objective.split("search").prompts for objective in prepared if "search" in objective.splits())
     candidate = home.held(total * dtype.itemsize if generating else layer)
     tokens = sum(map(_tokens, prepared))
-    seconds = tokens * 2 * total / _flops(dtype)
+    seconds = tokens * 2 * total / _flops(dtype, home)
     return {
         "models": f"{len(sources)} of {total / 1e6:,.1f}M parameters, {table.num_layers} layers",
         "bank": _lying(bank, home),
         "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights, {_at_once(chunk, home)}",
         "time": f"about {_lasting(seconds, home)} for {tokens:,} tokens, before compilation",
+        "generation": _generation(seconds, population, home),
         "compiles": "once for each kind of program, in the first generation",
     }
 
@@ -70,7 +76,15 @@ def _at_once(chunk: int, home: Home) -> str:
 
 def _lasting(seconds: float, home: Home) -> str:
     whose = "and device" if home.model == 1 else f"on its {home.model} devices"
-    return f"{seconds / home.model:.2g} s a candidate {whose}"
+    speed = "" if home.devices.flops is None else f", at {USED:.0%} of a device's peak,"
+    return f"{seconds / home.model:.2g} s a candidate {whose}{speed}"
+
+
+def _generation(seconds: float, population: int, home: Home) -> str:
+    """What one costs. seconds: of a candidate on one device."""
+    lasts = -(-population // home.pop) * seconds / home.model
+    hours = lasts * home.pop * home.model / 3600
+    return f"about {lasts:.2g} s for {population} candidates on all devices, {hours:.2g} device-hours"
 
 
 def bank_bytes(models: Models, operator: Operator | None) -> int:
@@ -88,6 +102,7 @@ def layers_and_time(
     dtype: np.dtype,
     *,
     home: Home,
+    population: int,
     untuned: Sequence[Operator] = (),
 ) -> dict[str, str]:
     """The same for a data-flow search, whose time is that of its longest paths. untuned: what makes untuned merges, of
@@ -96,7 +111,7 @@ def layers_and_time(
     stored = [info.nbytes for source in models.experts.values() for info in source.tensors.values()]
     prepared = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
     tokens = sum(map(_tokens, prepared))
-    seconds = tokens * 2 * (ends + space.hops * layer) / _flops(dtype)
+    seconds = tokens * 2 * (ends + space.hops * layer) / _flops(dtype, home)
     merging = max((bank_bytes(models.one_layout(), operator) for operator in untuned), default=0)
     beside = f", {home.held(merging) / 2**20:,.1f} MiB more while an untuned merge is made" if merging else ""
     pool = ", ".join(f"{name} {depth}" for name, depth in zip(space.pool.names, space.pool.depths, strict=True))
@@ -109,6 +124,7 @@ def layers_and_time(
         "candidate": f"{home.held(layer * dtype.itemsize) / 2**20:,.1f} MiB of folded weights, up to "
         f"{(ends + space.hops * layer) / 1e6:,.1f}M parameters when exported",
         "time": f"at most {_lasting(seconds, home)} for {tokens:,} tokens, before compilation",
+        "generation": _generation(seconds, population, home),
         "compiles": "once for each kind of program, in the first generation, whatever the lengths of the paths",
     }
 
@@ -124,8 +140,10 @@ def _tokens(objective: PreparedObjective) -> int:
     return int(share * (sum(len(tokens.ids) for tokens in sequences) + new))
 
 
-def _flops(dtype: np.dtype) -> float:
-    """Flops a second of one matmul on one device."""
+def _flops(dtype: np.dtype, home: Home) -> float:
+    """Flops a second of one device: of a matmul that is run now, or of one that is not here."""
+    if home.devices.flops is not None:
+        return USED * home.devices.flops * (FLOAT32_SHARE if dtype == np.float32 else 1)
     x = jnp.ones((_PROBE, _PROBE), dtype)
     multiply = jax.jit(lambda x: x @ x)
     jax.block_until_ready(multiply(x))

@@ -27,6 +27,7 @@ from jaxmerge.population.from_files import FilePrograms
 from jaxmerge.runtime.compilations import counted
 from jaxmerge.runtime.mesh import POP, own_row
 from jaxmerge.runtime.placement import Placement
+from jaxmerge.search.algorithms.registry import OPTIMIZERS, default_population
 from jaxmerge.search.baselines import Untuned
 from jaxmerge.search.chunk import Timing
 from jaxmerge.search.config import BASE, EvolveConfig
@@ -170,8 +171,15 @@ class ScoringEngine(Placed):
 
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
         home = self._home if devices is None else self._home_on(devices)
-        lines = {**self._plan(home), "forward": self._forward.line, "memory": home.line}
-        return lines if devices is None else lines | {"time": f"{lines['time']}, at the speed of this machine"}
+        return {**self._plan(home), "forward": self._forward.line, "memory": home.line}
+
+    @property
+    def _population(self) -> int:
+        """Candidates of a generation, as a rule: an algorithm may have its own number."""
+        wanted = self._config.search.population
+        if wanted != "auto":
+            return int(wanted)
+        return 1 if self._config.search.algorithm in OPTIMIZERS else default_population(self.dimension)
 
     def _needs_of(
         self,

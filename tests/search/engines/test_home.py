@@ -120,11 +120,17 @@ def test_more_candidates_at_once_need_more_and_more_experts_need_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "memory", "host"),
-    [("v5e-16", 16, 16, 4), ("v5e-8", 8, 16, 8), ("v4-32", 16, 32, 4), ("v5p-8", 4, 95, 4), ("h200-16", 16, 141, 8)],
+    ("text", "count", "memory", "host", "flops"),
+    [
+        ("v5e-16", 16, 16, 4, 197e12),
+        ("v5e-8", 8, 16, 8, 197e12),
+        ("v4-32", 16, 32, 4, 275e12),
+        ("v5p-8", 4, 95, 4, 459e12),
+        ("h200-16", 16, 141, 8, 989e12),
+    ],
 )
-def test_devices_by_name(text: str, count: int, memory: int, host: int) -> None:
-    assert named(text) == Devices(text, count, memory * GB, host)
+def test_devices_by_name(text: str, count: int, memory: int, host: int, flops: float) -> None:
+    assert named(text) == Devices(text, count, memory * GB, host, flops)
 
 
 @pytest.mark.parametrize("text", ["v5e", "v5e-0", "v9-8", "v4-3", "", "H100 8"])
