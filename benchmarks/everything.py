@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SCRIPTS = (
     *("startup", "candidate", "generation", "dataflow", "bank_home", "batched", "overhead", "devices", "kernels"),
-    *("report", "gradient", "racing", "demo_spaces", "screening", "demo_seeds", "smollm2"),
+    *("report", "gradient", "racing", "demo_spaces", "low_rank", "screening", "demo_seeds", "smollm2"),
 )
 
 

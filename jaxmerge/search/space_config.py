@@ -107,7 +107,7 @@ class Space(Strict):
     around: Name | None = None
     directions: Count = 8
     rank: Annotated[int, Field(ge=1, le=HIGHEST_RANK)] = 4
-    reach: Annotated[float, Field(gt=0, le=1)] = 0.1
+    reach: Annotated[float, Field(gt=0, le=1)] = 0.05
 
     @field_validator("granularity")
     @classmethod

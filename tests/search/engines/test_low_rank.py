@@ -143,7 +143,7 @@ def test_the_recipe_makes_the_model_again_wherever_the_run_lies(run: Run, world:
     near, coarse = run.folder / "adapters", run.folder / "stages" / "coarse" / "model"
     names = [f"direction_{index}" for index in range(3)]
     assert references_in(run.best) == (str(coarse), *(f"{coarse}+{near / name}" for name in names))
-    assert run.best["jaxmerge"]["directions"] == {"around": "coarse", "rank": 2, "reach": 0.1}
+    assert run.best["jaxmerge"]["directions"] == {"around": "coarse", "rank": 2, "reach": 0.05}
     moved = tmp_path / "moved"
     shutil.copytree(run.folder, moved)
     aside = run.folder.rename(world / "aside")
