@@ -9,6 +9,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Columns of the table where no terminal limits them.
+UNFOLDED = 200
+
 
 def command(
     a: Annotated[str, typer.Argument(metavar="A", help="A folder, a hub id (org/name@revision), or model+lora.")],
@@ -31,7 +34,11 @@ def command(
     else:
         from rich.console import Console
 
-        _show(found, Console())
+        console = Console()
+        if not console.is_terminal:
+            # Names stay whole for grep.
+            console.width = max(console.width, UNFOLDED)
+        _show(found, console)
 
 
 def _require_drawable(plot: Path) -> None:
@@ -65,9 +72,9 @@ def _show(found: dict[str, Any], console: "Console") -> None:
     from rich.text import Text
 
     table = Table(title=Text(f"{found['a']} -> {found['b']}"), box=SIMPLE_HEAD)
-    table.add_column("tensor", overflow="fold", min_width=26)
-    for column in ("shape", "cosine", "relative L2", "max |delta|", "equal"):
-        table.add_column(column, justify="right")
+    table.add_column("tensor", overflow="fold", min_width=16)
+    for column in ("shape", "cosine", "relative\nL2", "max\n|delta|", "equal"):
+        table.add_column(column, justify="right", no_wrap=True)
     different = [tensor for tensor in found["tensors"] if tensor["equal"] not in (1, None)]
     for tensor in different:
         table.add_row(Text(tensor["name"]), "x".join(map(str, tensor["shape"])) or "1", *_figures(tensor))

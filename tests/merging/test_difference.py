@@ -76,6 +76,22 @@ def test_what_only_one_has_and_what_does_not_fit(world: Path, capsys: pytest.Cap
         assert part in shown
 
 
+def test_a_narrow_terminal_folds_names_and_no_figures(world: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    embedding = "model.embed_tokens.weight"
+    for name in ("base", "tuned"):
+        file = Path(name, "model.safetensors")
+        save_file(load_file(file) | {embedding: np.full((100000, 1, 2), len(name), np.float32)}, file)
+    monkeypatch.setattr("jaxmerge.cli.diff.UNFOLDED", 80)
+    assert main(["diff", "base", "tuned"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert next(line for line in lines if "100000x1x2" in line).split()[-4:] == ["1.000000", "0.25", "1", "0%"]
+    monkeypatch.undo()
+    monkeypatch.chdir(world)
+    assert main(["diff", "base", "tuned"]) == 0
+    assert f" {Q} " in capsys.readouterr().out
+
+
 def test_the_picture_stands_alone(world: Path) -> None:
     assert main(["diff", "base", "tuned", "--plot", "d.svg"]) == 0
     root = ElementTree.parse("d.svg").getroot()
