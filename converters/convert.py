@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxmerge.converters import flax_folder, hf
 from jaxmerge.converters.flax_folder import FlaxFolder
 from jaxmerge.converters.model import layout_of, open_model
-from jaxmerge.converters.output_folder import require_absent
+from jaxmerge.converters.output_folder import require_absent, require_apart
 from jaxmerge.converters.reference import resolve
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, parse_size
 from jaxmerge.errors import InputError
@@ -31,7 +31,9 @@ def convert(
         raise InputError(f"{dst}: is the source itself; name another output")
     require_absent(dst, force=force)
     parse_size(max_shard_size)
-    source = open_model(resolve(str(src), relative_to=[Path()]))
+    location = resolve(str(src), relative_to=[Path()])
+    require_apart(dst, [location])
+    source = open_model(location)
     _, table = layout_of(source)
     if isinstance(source, FlaxFolder):
         params = flax_folder.lazy_params(source, table)

@@ -4,10 +4,11 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jaxmerge.converters.reference import Location
 from jaxmerge.errors import InputError, JaxmergeError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -27,16 +28,27 @@ def require_absent(folder: Path, *, force: bool | None) -> None:
         raise InputError(f"{folder}: is a file; name a folder as output")
 
 
+def require_apart(folder: Path, sources: Iterable[Location]) -> None:
+    """Refuse an output whose replacement would take one of the models with it that it is made of."""
+    own = folder.resolve()
+    for source in sources:
+        for place in filter(None, (source.folder, source.adapter)):
+            if own == place.resolve():
+                raise InputError(f"{folder}: is itself what the output is made of; name another output")
+            if own in place.resolve().parents:
+                raise InputError(f"{folder}: contains {place}, of which the output is made; name another output")
+
+
 @contextmanager
 def output_folder(
     folder: Path, *, force: bool = False, stamp: str | None = None, resume: bool = False
 ) -> Iterator[Path]:
     """An empty folder beside `folder` that takes its name when the block ends well, else it is removed.
 
-    With `force` an existing folder is replaced, at the end only. stamp, resume: see `folder_beside`. InputError naming
-    the folder where it exists, cannot be written, or the disk is full.
+    With `force` an existing folder is replaced, at the end only; of a link what it leads to. stamp, resume: see
+    `folder_beside`. InputError naming the folder where it exists, cannot be written, or the disk is full.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.realpath(folder))
     old = folder.with_name(f".{folder.name}.old")
     # What a run left that was killed, about to replace the folder.
     if old.exists() and not folder.exists():

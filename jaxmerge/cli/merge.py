@@ -37,12 +37,13 @@ def command(
     ] = "5GB",
 ) -> None:
     """Merge models by a recipe into a Hugging Face folder."""
-    from jaxmerge.converters.output_folder import require_absent
+    from jaxmerge.converters.output_folder import require_absent, require_apart
     from jaxmerge.merging.chain import plan_chain, write_chain
     from jaxmerge.recipe.schema import load_recipes
 
     require_absent(out, force=force)
     plans = plan_chain(load_recipes(recipe), seed=seed, allow_pickle=allow_pickle)
+    require_apart(out, [model.location for plan in plans for model in plan.models])
     if explained is not None:
         from jaxmerge.merging.explain import explain
 

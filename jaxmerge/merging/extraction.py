@@ -15,7 +15,7 @@ from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.fit import BUFFERS, HEAD
 from jaxmerge.converters.lora import INPUTS_FIRST, keeps_inputs_first
 from jaxmerge.converters.lora_writer import NewLora
-from jaxmerge.converters.output_folder import output_folder, require_absent
+from jaxmerge.converters.output_folder import output_folder, require_absent, require_apart
 from jaxmerge.converters.reference import hub_name, resolve, split
 from jaxmerge.errors import CheckpointError, InputError, unknown
 from jaxmerge.merging.card import CARD, Parent, front_matter, local_names, parents_section
@@ -87,6 +87,7 @@ def extract_lora(
             "of its own (`jaxmerge merge`, merge_method: passthrough) and name that folder as the base"
         )
     tuned, origin = (open_checkpoint(resolve(ref, relative_to=[Path()])) for ref in (model, base))
+    require_apart(Path(out), (tuned.location, origin.location))
     if tuned.location.resolve() == origin.location.resolve():
         raise InputError(f"{model}: is the base itself; name the model that was tuned from it")
     names = _names(tuned, origin)

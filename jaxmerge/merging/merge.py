@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxmerge.converters.output_folder import require_absent
+from jaxmerge.converters.output_folder import require_absent, require_apart
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE
 from jaxmerge.merging.chain import plan_chain, write_chain
 from jaxmerge.recipe.schema import load_recipes
@@ -34,5 +34,6 @@ def merge(
     folder = Path(out)
     require_absent(folder, force=force)
     plans = plan_chain(load_recipes(recipe), seed=seed, allow_pickle=allow_pickle)
+    require_apart(folder, [model.location for plan in plans for model in plan.models])
     write_chain(plans, folder, force=force, resume=resume, max_shard_size=max_shard_size)
     return folder

@@ -19,7 +19,7 @@ from jaxmerge.converters.companions import copy_companions
 from jaxmerge.converters.config_changes import settle_config
 from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.hf import cast
-from jaxmerge.converters.output_folder import output_folder, require_absent
+from jaxmerge.converters.output_folder import output_folder, require_absent, require_apart
 from jaxmerge.converters.reference import resolve
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, ShardWriter, parse_size
 from jaxmerge.errors import CheckpointError, InputError, unknown
@@ -96,6 +96,7 @@ def transplant_tokens(
     parse_size(max_shard_size)
     require_absent(Path(out), force=force)
     own, other = (open_checkpoint(resolve(ref, relative_to=[Path()])) for ref in (model, donor))
+    require_apart(Path(out), (own.location, other.location))
     tensors = _counterparts(own, other if method == "omp" else own)
     target, source = (Vocabulary.read(checkpoint.folder) for checkpoint in (other, own))
     places = _places(target, source, own, other, pad_to_multiple_of)

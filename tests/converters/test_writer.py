@@ -10,7 +10,8 @@ import safetensors.numpy
 import safetensors.torch
 
 from jaxmerge.converters.checkpoint import Checkpoint
-from jaxmerge.converters.output_folder import output_folder
+from jaxmerge.converters.output_folder import output_folder, require_apart
+from jaxmerge.converters.reference import Location
 from jaxmerge.converters.writer import ShardWriter, parse_size
 from jaxmerge.errors import InputError
 
@@ -185,3 +186,33 @@ def test_output_folder_is_not_replaced_unless_forced(tmp_path):
         raise RuntimeError
     assert [file.name for file in target.iterdir()] == ["b"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["old", "out"]
+
+
+def test_what_a_link_leads_to_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "out"
+    link.symlink_to("real")
+    for text in "ab":
+        with output_folder(link, force=True) as part:
+            (part / text).write_text(text)
+    assert [file.name for file in (tmp_path / "real").iterdir()] == ["b"]
+    assert link.is_symlink() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_output_holds_none_of_its_sources(tmp_path):
+    model, lora = tmp_path / "models" / "math", tmp_path / "loras" / "ja"
+    for folder in (model, lora):
+        folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(model)
+    source = Location(model, lora)
+    for out, message in (
+        (model, "is itself"),
+        (tmp_path / "link", "is itself"),
+        (lora, "is itself"),
+        (tmp_path / "models", "contains"),
+        (tmp_path / "loras", "contains"),
+    ):
+        with pytest.raises(InputError, match=f"{out.name}: {message}"):
+            require_apart(out, [source])
+    require_apart(model / "inside", [source])
+    require_apart(tmp_path / "out", [source])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from jaxmerge.cli.main import main
 from jaxmerge.documents import write_yaml
+from jaxmerge.errors import InputError
 from jaxmerge.merging.merge import merge
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -88,6 +90,19 @@ def test_wrong_input_is_exit_code_2_and_one_line(tmp_path: Path, capsys: pytest.
     assert main(["merge", str(tmp_path / "r.yaml"), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert {p.name for p in tmp_path.iterdir()} == {"r.yaml"}
+
+
+def test_force_replaces_no_model_of_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = tmp_path / "models" / "ft1"
+    shutil.copytree(GOLDEN / "inputs" / "ft1", copied)
+    (tmp_path / "r.yaml").write_text(f"merge_method: passthrough\nmodels: [{{model: {copied}}}]\n")
+    for out in (copied, copied.parent):
+        for words in ([], ["--dry-run"]):
+            assert main(["merge", str(tmp_path / "r.yaml"), str(out), "--force", *words]) == 2
+            assert f"{out}: " in capsys.readouterr().err
+    with pytest.raises(InputError, match="contains"):
+        merge(tmp_path / "r.yaml", copied.parent, force=True)
+    assert (copied / "model.safetensors").read_bytes() == (GOLDEN / "inputs/ft1/model.safetensors").read_bytes()
 
 
 def test_models_that_do_not_fit_are_exit_code_3(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from jaxmerge.converters.companions import copy_companions
 from jaxmerge.converters.config_changes import settle_config
 from jaxmerge.converters.finite import require_finite
 from jaxmerge.converters.hf import cast
-from jaxmerge.converters.output_folder import output_folder, require_absent
+from jaxmerge.converters.output_folder import output_folder, require_absent, require_apart
 from jaxmerge.converters.writer import DEFAULT_SHARD_SIZE, ShardWriter, parse_size
 from jaxmerge.errors import InputError
 from jaxmerge.merging.card import CARD, Parent, front_matter, local_names, parents_section
@@ -46,6 +46,7 @@ def moe(
     parse_size(max_shard_size)
     require_absent(folder, force=force)
     plan = plan_mixture(file)
+    require_apart(folder, [model.location for model in plan.models.values()])
     routers = _routers(plan, seed)
     entries = [(name, plan.dtype, shape) for name, (shape, _) in plan.tensors.items()]
     with output_folder(folder, force=force) as part:
