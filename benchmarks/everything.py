@@ -13,7 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    *("startup", "candidate", "generation", "dataflow", "bank_home", "batched", "overhead", "devices", "kernels"),
+    *("startup", "candidate", "generation", "refill", "packing", "dataflow", "bank_home", "batched"),
+    *("overhead", "devices", "kernels"),
     *("report", "gradient", "racing", "demo_spaces", "low_rank", "screening", "demo_seeds", "smollm2"),
 )
 

@@ -77,6 +77,28 @@ ROWS = (
         lambda rows: ", ".join(f"{row['ratio']:.2f}" for row in rows if row["what"] == "likelihood"),
     ),
     Row("greedy generation, tokens a second, of transformers'", "≥ 1.0", "generation", lambda r: f"{r['ratio']:.2f}"),
+    Row(
+        "answers of lengths spread tenfold, tokens a second of a padded batch's: shrinking, 32 slots refilled",
+        "≥ 1.5",
+        "refill",
+        lambda r: ", ".join(
+            f"{form['speedup over padded, all 128 at once']:.2f}"
+            for name, form in r["forms"].items()
+            if not name.startswith("padded")
+        ),
+    ),
+    Row(
+        "rows of several texts (not in the package), seconds of buckets'",
+        "",
+        "packing",
+        lambda r: f"{r['packed_over_buckets']:.2f}",
+    ),
+    Row(
+        "low-rank search after half the candidates, test, nats (all of them in parameter space)",
+        "> plain",
+        "low_rank",
+        lambda rows: " / ".join(f"{row['test_score']:.4f}" for row in reversed(rows)),
+    ),
     Row("search besides scoring", "≤ 5% of a generation", "overhead", lambda r: f"{100 * r['overhead_share']:.1f}%"),
     Row(
         "compilations after the first generation",
