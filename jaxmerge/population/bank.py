@@ -4,7 +4,7 @@ Sources keep the dtype of their checkpoint. Each is an array of its own, `[L, ..
 one array of all sources compiles to scalar code on a CPU (measured in benchmarks/).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxmerge.architectures.table import Parameter, Table
-from jaxmerge.operators.arithmetic import storable, stored
+from jaxmerge.operators.arithmetic import storable, stored, widen
 from jaxmerge.operators.interface import Operator, Request, Sources, nothing
 from jaxmerge.population.split import Held
 from jaxmerge.runtime.mesh import on_host
@@ -69,6 +69,15 @@ class Bank:
     @property
     def count(self) -> int:
         return len(next(iter(self.experts.values())))
+
+    def shape(self, path: str) -> tuple[int, ...]:
+        """Of a source's array, or of the share of one that is split."""
+        return self.experts[path][0].shape
+
+    def widened(self, path: str, cut: Callable[[Held], Array]) -> tuple[Array | None, tuple[Array, ...]]:
+        """What `cut` takes of the base and of each expert, in float32."""
+        base = None if self.base is None else widen(cut(self.base[path]))
+        return base, tuple(widen(cut(expert)) for expert in self.experts[path])
 
     def sources(self, parameter: Parameter, layer: int) -> Sources:
         """See `Readable`."""

@@ -49,6 +49,7 @@ class Models:
         if isinstance(self.merge, Merged) and self.is_split:
             # Devices that ask for layers of different models send shares of all sources' all the same.
             piece = self.merge.piece(index)
+            assert isinstance(piece.bank, Bank)
             sources = [partial(_of_source, piece.bank, k) for k in range(piece.bank.count)]
             return lax.switch(model, [*sources, lambda: _merged(piece, index)])
         # Only the model whose turn it is is asked: nothing is merged for the layers of others.
@@ -106,6 +107,7 @@ class Joint:
 
     def _over(self, merge: Merged | Stored) -> Routing | Gating:
         bank = self.merging.bank
+        assert isinstance(bank, Bank)
         sources = [{path: arrays[k] for path, arrays in bank.experts.items()} for k in range(bank.count)]
         models = Models(tuple(LayerBank.of(source, bank.vocabulary_shards) for source in sources), merge, self.ends)
         return Routing(models, self.dtype) if self.gates is None else Gating(models, self.gates, self.dtype)

@@ -19,9 +19,9 @@ from jax import Array, lax
 
 from jaxmerge.architectures.table import LAYERS
 from jaxmerge.models.weights import Params, Stored
-from jaxmerge.operators.arithmetic import widen
 from jaxmerge.operators.interface import Coefficients, Operator, Tile
 from jaxmerge.population.bank import Bank, Statistics
+from jaxmerge.population.compressed import CompressedBank
 from jaxmerge.population.split import Held, Split, block_of, layer_of, own_layer_of, rows_of, whole_of
 
 Values = dict[str, Array]
@@ -46,7 +46,7 @@ class Members:
 class Merging:
     """What all candidates of a parameter space share; implements `programs.Population`. dtype: see `Merged`."""
 
-    bank: Bank
+    bank: Bank | CompressedBank
     statistics: Statistics
     operator: Operator = field(metadata={"static": True})
     members: Members = field(metadata={"static": True})
@@ -68,7 +68,7 @@ class Merged:
     values: the operator's parameters of every group, float32 `[G, K]` or `[G]`. dtype: of what is merged.
     """
 
-    bank: Bank
+    bank: Bank | CompressedBank
     statistics: Statistics
     values: Values
     operator: Operator = field(metadata={"static": True})
@@ -77,7 +77,7 @@ class Merged:
 
     @property
     def depth(self) -> int:
-        return next(array[0].shape[0] for path, array in self.bank.experts.items() if path.startswith(LAYERS))
+        return next(self.bank.shape(path)[0] for path in self.bank.experts if path.startswith(LAYERS))
 
     @property
     def vocabulary_shards(self) -> int:
@@ -104,6 +104,7 @@ class Merged:
         def own(array: Held) -> Array:
             return own_layer_of(array, index)
 
+        assert isinstance(self.bank, Bank), "a compressed bank is cut as it is merged"
         stacked = [path for path in self.bank.experts if path.startswith(LAYERS)]
         base: dict[str, Held] | None = None
         if self.bank.base is not None:
@@ -121,7 +122,7 @@ class Merged:
         return self._merge(path, lambda array: rows_of(array, ids), whole_of, self._group(path), ids.astype(jnp.uint32))
 
     def block(self, path: str, start: Array, size: int) -> Array:
-        count, shards = self.bank.experts[path][0].shape[0], self.vocabulary_shards
+        count, shards = self.bank.shape(path)[0], self.vocabulary_shards
         first = jnp.clip(start, 0, count // shards - size)
 
         def cut(array: Held) -> Array:
@@ -173,8 +174,7 @@ class Merged:
         rows: Array | None = None,
     ) -> Array:
         """Merges the part of a tensor that `cut` takes. rows: the tensor's row of each of its rows (default: all)."""
-        base = None if self.bank.base is None else widen(cut(self.bank.base[path]))
-        sources = tuple(widen(cut(expert)) for expert in self.bank.experts[path])
+        base, sources = self.bank.widened(path, cut)
         if rows is None:
             rows = row_numbers(sources[0].shape)
         tile = Tile(

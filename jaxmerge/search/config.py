@@ -14,6 +14,7 @@ from jaxmerge.errors import InputError
 from jaxmerge.objectives.schema import ObjectiveConfig
 from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import OPERATORS, operator
+from jaxmerge.population.compressed import Compression
 from jaxmerge.search.algorithms.registry import OPTIMIZERS
 from jaxmerge.search.space_config import Count, Name, Space
 from jaxmerge.strict import Strict, misfit
@@ -155,11 +156,13 @@ class Mesh(Strict):
 
 
 class Runtime(Strict):
-    """Where and how it runs. bank: where the sources lie. memory: of each device, where it is not to be asked. forward:
-    whether each candidate is merged before it is scored, or all at once share the sources' weights."""
+    """Where and how it runs. bank: where the sources lie. compression: of task vectors, for the search's candidates.
+    memory: of each device, where it is not to be asked. forward: whether each candidate is merged before it is scored,
+    or all at once share the sources' weights."""
 
     mesh: Literal["auto"] | Mesh = "auto"
     bank: Literal["auto", "device", "sharded", "host"] = "auto"
+    compression: Compression | None = None
     memory: str | Count | None = None
     chunk: Annotated[Literal["auto"] | int, _auto_or(1)] = "auto"
     forward: Literal["auto", "merged", "batched"] = "auto"

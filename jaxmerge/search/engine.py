@@ -159,7 +159,8 @@ class Engine(Protocol):
 
     @property
     def approximates(self) -> bool:
-        """Whether scores of `evaluate` that are not asked to be exact differ from those in rounding."""
+        """Whether scores of `evaluate` that are not asked to be exact differ from those: in rounding, or
+        because what they merge is compressed."""
         ...
 
     def evaluate(

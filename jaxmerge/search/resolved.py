@@ -10,7 +10,7 @@ from jaxmerge.documents import Document, dotted, write_yaml
 from jaxmerge.errors import InputError
 from jaxmerge.plugins import importable
 from jaxmerge.search.algorithms.registry import Algorithm, choose
-from jaxmerge.search.config import EvolveConfig, Origin
+from jaxmerge.search.config import EvolveConfig, Origin, Runtime
 from jaxmerge.search.engine import Engine
 from jaxmerge.search.fingerprint import hash_of_file, hash_of_model, hash_of_tokenizer
 from jaxmerge.search.folder import RunFolder
@@ -18,11 +18,12 @@ from jaxmerge.search.folder import RunFolder
 # Of a run's folder; a run of another is not gone on with.
 FORMAT = 1
 HEADER = "# The config of this run as it was resolved. The same command with the config it came from resumes the run.\n"
-# What may change when a run is resumed; a path may, for what it leads to is compared by content.
+# What may change when a run is resumed; a path may, for what it leads to is compared by content. Of `runtime` all may
+# but what changes scores by more than rounding.
 FREE = (
     ("search", "generations"),
     ("search", "budget"),
-    ("runtime",),
+    *(("runtime", key) for key in Runtime.model_fields if key != "compression"),
     ("report",),
     ("origin", "folder"),
     ("origin", "version"),
@@ -116,7 +117,7 @@ def as_yaml(config: EvolveConfig) -> str:
 
 def require_same(recorded: EvolveConfig, config: EvolveConfig, folder: Path) -> None:
     """Raises InputError naming the first key in which a resolved config differs from the run's, except for those
-    that may change: generations, budget and runtime."""
+    that may change: generations, budget and most of runtime."""
     if found := first_difference(plain(recorded), plain(config), FREE):
         key, was, now = found
         changed = " (the content has changed)" if "xxh3:" in now else ""

@@ -138,6 +138,11 @@ def refusal(config: EvolveConfig, operator: Operator) -> str | None:
         flag, value = operator.rows_apart
         if bool(config.space.parameters.get(flag, operator.parameter(flag).default)) == value:
             return f"{operator.name} with {flag}: {str(value).lower()} is not linear in whole tensors"
+    return divided(config)
+
+
+def divided(config: EvolveConfig) -> str | None:
+    """Why the sources are not whole on each device, by the config, or None."""
     mesh = config.runtime.mesh
     if mesh != "auto" and mesh.model > 1:
         return f"runtime.mesh divides each candidate over {mesh.model} devices, and this needs model: 1"

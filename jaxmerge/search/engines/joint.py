@@ -62,13 +62,7 @@ class JointEngine(DataflowEngine):
     def _plan(self, home: Home) -> Mapping[str, str]:
         models = self._models.one_layout()
         merging = memory_and_time(
-            models,
-            self._objectives,
-            self._dtype,
-            home=home,
-            chunk=1,
-            population=self._population,
-            operator=self._part.operator,
+            models, self._objectives, self._dtype, home=home, chunk=1, population=self._population
         )
         whole = sum(math.prod(models.table.shape(parameter)) for parameter in models.table) * FLOAT32.itemsize
         written = f"; {home.held(whole) / 2**20:,.1f} MiB for its merge, where text is generated"

@@ -19,6 +19,7 @@ from jaxmerge.operators.interface import Operator
 from jaxmerge.operators.registry import operator
 from jaxmerge.population.bank import Bank, load_bank, prepare
 from jaxmerge.population.batched import Batching
+from jaxmerge.population.compressed import Compression, load_compressed
 from jaxmerge.population.from_files import FileMerging, FilePrograms, Files
 from jaxmerge.population.lora import Lora, load_lora
 from jaxmerge.population.mapped import MappedBank, MappedMerging
@@ -172,6 +173,14 @@ class Merger:
         bank = Bank({path: tensors[path] for path in given} if files.base is not None else None, given)
         held = Merging(bank, statistics, chosen, merging.members, self.dtype)
         return Lora(tensors, factors, held, len(experts))
+
+    def compressed(self, merging: AnyMerging, kind: Compression, grid: Mapping[str, np.ndarray]) -> Merging:
+        """The same candidates over a compressed bank; what is prepared is that of the sources as they are."""
+        assert isinstance(merging, FileMerging) and merging.files.base is not None
+        files, chosen = merging.files, merging.operator
+        bank = load_compressed(files.table, merging.files.base, files.experts, kind, self._place)
+        statistics = prepare(chosen, files.table, files, self._place, seed=self.seed, grid=grid)
+        return Merging(bank, statistics, chosen, merging.members, self.dtype)
 
     def merged(self, merging: AnyMerging, values: Values) -> Params:
         """One merge's weights, stacked over layers."""

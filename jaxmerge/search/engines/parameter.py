@@ -19,7 +19,7 @@ from jaxmerge.models.weights import Params
 from jaxmerge.objectives.interface import Runner
 from jaxmerge.population.from_files import FilePrograms
 from jaxmerge.population.merged import Merging
-from jaxmerge.population.programs import Shape
+from jaxmerge.population.programs import Population, Shape
 from jaxmerge.population.runner import Programs
 from jaxmerge.runtime.memory import Devices, here, named
 from jaxmerge.runtime.mesh import POP, own_device, spans_processes
@@ -27,6 +27,7 @@ from jaxmerge.search.baselines import Untuned, untuned
 from jaxmerge.search.config import EvolveConfig
 from jaxmerge.search.engine import Candidate
 from jaxmerge.search.engines import forward
+from jaxmerge.search.engines.compression import compressed_needs
 from jaxmerge.search.engines.following import Relaxation
 from jaxmerge.search.engines.forward import Forward
 from jaxmerge.search.engines.home import Home
@@ -55,7 +56,8 @@ class ParameterEngine(ScoringEngine):
         self._part = self._searched_part()
         self._space = self._part.space
         self._merging: AnyMerging | None = None
-        self._folded: Programs | None = None
+        # What runs the candidates of the search, where that is not what is exact.
+        self._approximate: Programs | None = None
 
     @property
     def _searched(self) -> Models:
@@ -98,7 +100,9 @@ class ParameterEngine(ScoringEngine):
 
     def _merger_of(self, models: Models) -> Merger:
         home, seed = self._home, self._config.search.seed
-        name = "files" if self._forward.lora is not None else home.name
+        # What is exact is rare, and needs no bank beside that of the candidates.
+        apart = self._forward.lora is not None or self._config.runtime.compression is not None
+        name = "files" if apart else home.name
         return Merger(models, self._dtype, self._mesh, seed, name, home.waiting, self._cache)
 
     @cached_property
@@ -108,6 +112,8 @@ class ParameterEngine(ScoringEngine):
 
     def _forward_on(self, devices: Devices) -> Forward:
         models, operator = self._searched, self._part.operator
+        if kind := self._config.runtime.compression:
+            return Forward("merged", f"of task vectors as {kind} (runtime.compression), and exactly from the files")
         found = forward.choose(self._config, models, operator, self._texts, self._dtype, devices.name)
         if not found.batched or self._config.runtime.forward == "batched":
             return found
@@ -131,24 +137,31 @@ class ParameterEngine(ScoringEngine):
         return (forward.candidates_at_once(self._models.config, population, pop, self._texts),)
 
     def _run_at_once(self, chunk: int) -> None:
-        if self._folded is None:
+        if self._approximate is None:
             super()._run_at_once(chunk)
             return
         # Finalists are merged one after another.
         self._chunk = chunk
-        self._folded = Programs(replace(self._folded.shape, chunk=chunk), self._folded.population)
+        if not self._forward.batched:
+            self._home = self._home.at(chunk)
+        self._approximate = Programs(replace(self._approximate.shape, chunk=chunk), self._approximate.population)
 
     @property
     def _needs(self) -> Needs:
         held = self._held
         needs = self._needs_of(held.sources, held.config, held.table, self._part.operator)
         found = self._forward
-        return forward.batched_needs(needs, found, self._searched, self._at_once) if found.batched else needs
+        if found.batched:
+            return forward.batched_needs(needs, found, self._searched, self._at_once)
+        return compressed_needs(needs, held, self._config)
 
     @property
     def _refused(self) -> Mapping[str, str]:
         if self._forward.batched:
             why = "runtime.forward is batched, which has the sources on the device; use device, or forward: merged"
+            return {"host": why, "sharded": why}
+        if self.approximates:
+            why = "runtime.compression has the sources on the device; use device"
             return {"host": why, "sharded": why}
         if not self._config.search.differentiates:
             return {}
@@ -162,7 +175,6 @@ class ParameterEngine(ScoringEngine):
             home=home,
             chunk=self._chunk,
             population=self._population,
-            operator=self._part.operator,
         )
 
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
@@ -174,9 +186,17 @@ class ParameterEngine(ScoringEngine):
         merger, batched = self._searched_merger, self._forward.batched
         self._merging = self._part.merging(merger, self._dtype)
         self._programs = merger.programs(self._merging, 1 if batched else self._chunk)
-        if batched:
-            shape = Shape(self._models.config, self._dtype, self._mesh, self._chunk, cache=self._cache, folded=True)
-            self._folded = Programs(shape, merger.batching(self._merging, self._forward.lora, self._part.grid))
+        if self.approximates:
+            config, chunk = self._models.config, self._chunk
+            shape = Shape(config, self._dtype, self._mesh, chunk, cache=self._cache, folded=batched)
+            self._approximate = Programs(shape, self._approximation(self._merging))
+
+    def _approximation(self, merging: AnyMerging) -> Population:
+        """The candidates of the search, where they are not exact."""
+        merger, grid = self._searched_merger, self._part.grid
+        if kind := self._config.runtime.compression:
+            return merger.compressed(merging, kind, grid)
+        return merger.batching(merging, self._forward.lora, grid)
 
     def _values(self, genomes: np.ndarray) -> Values:
         return self._space.decode(genomes)
@@ -192,17 +212,17 @@ class ParameterEngine(ScoringEngine):
     @cached_property
     def _followed(self) -> Programs:
         """The programs with a gradient by every parameter."""
-        if isinstance(self._programs, FilePrograms):
-            assert self._folded is not None
-            return self._folded
-        assert self._programs is not None and isinstance(self._merging, Merging), "load() comes first"
-        merging = self._part.relaxed(self._merging)
-        return self._programs if merging is self._merging else Programs(self._programs.shape, merging)
+        programs = self._approximate if isinstance(self._programs, FilePrograms) else self._programs
+        assert isinstance(programs, Programs), "load() comes first"
+        if not isinstance(programs.population, Merging):
+            return programs
+        merging = self._part.relaxed(programs.population)
+        return programs if merging is programs.population else Programs(programs.shape, merging)
 
     def _candidates(self, genomes: np.ndarray, exact: bool = False) -> Runner:
-        if exact or self._folded is None:
+        if exact or self._approximate is None:
             return super()._candidates(genomes, exact)
-        return self._folded.candidates(self._values(genomes))
+        return self._approximate.candidates(self._values(genomes))
 
     def start(self, candidate: Untuned | Path | None) -> np.ndarray | None:
         return self._part.start(candidate)

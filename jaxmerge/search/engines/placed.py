@@ -16,6 +16,7 @@ from jaxmerge.runtime.mesh import MODEL, POP, make_mesh
 from jaxmerge.runtime.placement import Placement
 from jaxmerge.search.chunk import SIZES
 from jaxmerge.search.config import EvolveConfig
+from jaxmerge.search.engines.compression import require_compressible
 from jaxmerge.search.engines.forward import Forward, require_merged
 from jaxmerge.search.engines.home import Home, choose
 from jaxmerge.search.engines.needs import Needs
@@ -30,6 +31,7 @@ class Placed(ABC):
     _spans: ClassVar[bool] = False
 
     def __init__(self, config: EvolveConfig, models: Models) -> None:
+        require_compressible(config)
         self._config, self._models = config, models
         self._dtype, self._cache = dtype_of(config), cache_dtype(config.runtime.cache)
         self._wanted = mesh_of(config, models.config, spans=self._spans)
@@ -53,7 +55,7 @@ class Placed(ABC):
 
     @property
     def approximates(self) -> bool:
-        return self._forward.batched
+        return self._forward.batched or self._config.runtime.compression is not None
 
     @cached_property
     def _home(self) -> Home:
@@ -79,7 +81,7 @@ class Placed(ABC):
         return self._home.line
 
     def _model_choices(self, devices: Devices) -> tuple[int, ...]:
-        if self._forward.batched:
+        if self.approximates:
             return (1,)
         found = model_choices(self._config, self._models.config, devices.count)
         host = devices.host
@@ -97,6 +99,7 @@ class Placed(ABC):
         return {
             "mesh": {"pop": self._mesh.shape[POP], "model": self._mesh.shape[MODEL]},
             "bank": self._home.name,
+            "compression": self._config.runtime.compression,
             "chunk": self._chunk if self._settled else "auto",
             "forward": self._forward.name,
             "dtype": self._dtype.name,

@@ -36,17 +36,15 @@ def memory_and_time(
     home: Home,
     chunk: int,
     population: int,
-    operator: Operator | None = None,
 ) -> dict[str, str]:
     """Lines of a dry run, by name. Time: two flops a parameter and token, at the speed of a matmul measured now, or at
     a usual share of the peak of devices that are not here.
 
-    population: candidates of a generation. operator: what merges, as far as what it prepares lies beside the bank."""
+    population: candidates of a generation."""
     table = models.table
     sizes = {parameter.path: int(np.prod(table.shape(parameter))) for parameter in table}
     total = sum(sizes.values())
     sources = [*models.experts.values(), *([models.base] if models.base is not None else [])]
-    bank = bank_bytes(models, operator)
     layer = sum(sizes[p.path] for p in table if p.stacked) // table.num_layers * dtype.itemsize
     prepared = [objective for objective in objectives if isinstance(objective, PreparedObjective)]
     generating = any(objective.split("search").prompts for objective in prepared if "search" in objective.splits())
@@ -55,7 +53,7 @@ def memory_and_time(
     seconds = tokens * 2 * total / _flops(dtype, home)
     return {
         "models": f"{len(sources)} of {total / 1e6:,.1f}M parameters, {table.num_layers} layers",
-        "bank": _lying(bank, home),
+        "bank": _lying(home.needs.bank, home),
         "candidate": f"{candidate / 2**20:,.1f} MiB of merged weights, {_at_once(chunk, home)}",
         "time": f"about {_lasting(seconds, home)} for {tokens:,} tokens, before compilation",
         "generation": _generation(seconds, population, home),

@@ -45,9 +45,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_loras_that_are_not_applied_score_as_the_models_they_make(world: Path) -> None:
     engine = ParameterEngine(read_config(world))
     engine.load()
-    assert isinstance(engine._programs, FilePrograms) and engine._folded is not None
-    assert isinstance(engine._folded.population, Lora)
-    assert set(engine._folded.population.merging.bank.experts) == {"norm.weight"}
+    assert isinstance(engine._programs, FilePrograms) and engine._approximate is not None
+    assert isinstance(engine._approximate.population, Lora)
+    assert set(engine._approximate.population.merging.bank.experts) == {"norm.weight"}
     genomes = np.random.default_rng(2).random((4, engine.dimension), dtype=np.float32)
     together, exact = engine.evaluate(genomes), engine.evaluate(genomes, exact=True)
     assert engine.approximates and len({result.score for result in exact}) == 4
