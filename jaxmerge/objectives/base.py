@@ -18,12 +18,18 @@ class PreparedObjective(ABC):
     """An objective over JSONL data. Making one reads, checks and tokenises every split, so that a mistake in
     the test data shows before a search and not after it.
 
-    discrete: the score is a share of examples. is_smooth: the score is what `reference` gives. quantity: see there.
+    discrete: the score is a share of examples. is_smooth: the score is what `reference` gives; not so where a class
+    that is built on one has a `score` of its own, unless it says so. quantity: see there.
     """
 
     discrete: ClassVar[bool]
     is_smooth: ClassVar[bool] = False
     quantity: ClassVar[Quantity] = "likelihood"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "score" in vars(cls) and "is_smooth" not in vars(cls):
+            cls.is_smooth = False
 
     def __init__(self, config: ObjectiveConfig, tokenizer: Tokenizer, folder: Path) -> None:
         """folder: the config's, to which data paths are relative."""

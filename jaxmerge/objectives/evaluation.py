@@ -32,7 +32,7 @@ class Runtime(Strict):
     """The part of a config's `runtime:` that matters here."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    cache: Literal["auto", "float32", "bfloat16"] = "auto"
+    cache: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
 
 class EvaluateConfig(Objectives):

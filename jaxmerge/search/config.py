@@ -167,7 +167,7 @@ class Runtime(Strict):
     chunk: Annotated[Literal["auto"] | int, _auto_or(1)] = "auto"
     forward: Literal["auto", "merged", "batched"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    cache: Literal["auto", "float32", "bfloat16"] = "auto"
+    cache: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     @field_validator("mesh", mode="before")
     @classmethod

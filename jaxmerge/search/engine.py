@@ -110,9 +110,9 @@ class Engine(Protocol):
 
     @property
     def chosen(self) -> Mapping[str, Any]:
-        """`runtime` with its `auto` values as chosen: mesh, bank, chunk, forward, dtype, as the config would write
-        them; `chunk` is auto until `use` is called. Raises InputError for models that no home of the bank has room
-        for."""
+        """`runtime` with its `auto` values as chosen: mesh, bank, chunk, forward, dtype, cache, as the config would
+        write them; `chunk` is auto until `use` is called. Raises InputError for models that no home of the bank has
+        room for."""
         ...
 
     @property

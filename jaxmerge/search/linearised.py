@@ -12,12 +12,14 @@ class Linearised:
 
     values: `[N]`, slopes: `[N, d]`, float64, by objective: the mean log-probability of the reference answer's tokens,
     or minus the mean entropy of predictions. scores: for each objective whether these are its examples' own scores.
+    seconds: what it took.
     """
 
     genome: np.ndarray
     values: Mapping[str, np.ndarray]
     slopes: Mapping[str, np.ndarray]
     scores: Mapping[str, bool]
+    seconds: float = 0.0
 
     def at(self, genomes: np.ndarray) -> dict[str, np.ndarray]:
         """By objective `[A, N]`, of genomes `[A, d]`."""

@@ -12,6 +12,7 @@ from jaxmerge.plugins import importable
 from jaxmerge.search.algorithms.registry import Algorithm, choose
 from jaxmerge.search.config import EvolveConfig, Origin, Runtime
 from jaxmerge.search.engine import Engine
+from jaxmerge.search.engines.forward import refusal
 from jaxmerge.search.fingerprint import hash_of_file, hash_of_model, hash_of_tokenizer
 from jaxmerge.search.folder import RunFolder
 
@@ -185,17 +186,23 @@ def _located(ref: Any, folder: Path) -> Any:
 
 def as_placed(wanted: EvolveConfig, recorded: EvolveConfig) -> EvolveConfig:
     """What decides about bits is chosen once: a resumed run takes over where the config says `auto`."""
-    runtime = wanted.runtime
+    runtime, was = wanted.runtime, recorded.runtime
+    if was.forward == "auto":
+        # Recorded before there was a choice.
+        was = was.model_copy(update={"forward": "merged"})
     decisive = ("chunk", "forward", "dtype")
-    kept = {key: getattr(recorded.runtime, key) for key in decisive if getattr(runtime, key) == "auto"}
-    if runtime.forward not in ("auto", recorded.runtime.forward):
+    kept = {key: getattr(was, key) for key in decisive if getattr(runtime, key) == "auto"}
+    if kept.get("forward") == "batched" and refusal(wanted, wanted.operator):
+        kept["forward"] = "merged"
+    if kept.get("forward", runtime.forward) != was.forward:
         kept.pop("chunk", None)  # which was chosen for the other
     return wanted.running(**kept)
 
 
 def on_any_mesh(recorded: EvolveConfig) -> EvolveConfig:
-    """A run's config for a machine that may have other devices than the run had, for one candidate at a time."""
-    return recorded.running(mesh="auto", bank="auto", chunk=1)
+    """A run's config for a machine that may have other devices than the run had, for one candidate at a time, which is
+    merged as ever it was scored."""
+    return recorded.running(mesh="auto", bank="auto", chunk=1, forward="auto")
 
 
 def require_same_models(recorded: EvolveConfig, engine: Engine, folder: Path) -> None:

@@ -2,11 +2,15 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jaxmerge.errors import InputError
+from jaxmerge.objectives.interface import Block, Runner, Scored
+from jaxmerge.objectives.likelihood import Likelihood
+from jaxmerge.search.engines.requirements import require_references
 from jaxmerge.tokens.tokenizer import Tokenizer
 
 SUMS = [{"q": "1 + 2 =", "a": " 3"}, {"q": "a b c 4 + 5 =", "a": " 9"}, {"q": "0 + 7 =", "a": " the answer is 7"}]
@@ -229,3 +233,13 @@ def test_sampled_examples_are_the_same_for_prompts_and_references(make, fake_run
     assert all(scored.examples.shape == (1, 10) and scored.examples.all() for scored in draws)
     assert draws[0].prompts == draws[2].prompts != draws[1].prompts
     assert objective.score(runner, "search").examples.shape == (1, 40)
+
+
+def test_a_score_of_ones_own_is_not_what_a_gradient_gives() -> None:
+    class Robust(Likelihood):
+        def score(self, runner: Runner, split: str, draw: int | None = None, block: Block | None = None) -> Scored:
+            return super().score(runner, split, draw, block)
+
+    assert Likelihood.is_smooth and not Robust.is_smooth
+    with pytest.raises(InputError, match=r"'odd' gives a gradient nothing to follow"):
+        require_references([SimpleNamespace(name="odd")])

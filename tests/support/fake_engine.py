@@ -56,6 +56,7 @@ class FakeEngine:
         "chunk": 1,
         "forward": "merged",
         "dtype": "float32",
+        "cache": "float32",
     }
     compiles = 1
     devices = "1 x fake"

@@ -55,6 +55,7 @@ def linearised_at(
     genome: np.ndarray, relaxed: Relaxation, objectives: Sequence[Objective], draw: int | None
 ) -> Linearised:
     """See `search.engine.Engine.linearised`."""
+    started = time.perf_counter()
     values, slopes, scores = {}, {}, {}
     at = relaxed.values(genome)
     for objective in objectives:
@@ -67,4 +68,4 @@ def linearised_at(
         values[objective.name] = means * sums[real]
         slopes[objective.name] = means[:, None] * np.stack(pulled)
         scores[objective.name] = wanted.is_score
-    return Linearised(genome, values, slopes, scores)
+    return Linearised(genome, values, slopes, scores, time.perf_counter() - started)

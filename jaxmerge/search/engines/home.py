@@ -116,6 +116,9 @@ def choose(
     fitting = next((home.name for home in tried if home.fits and home.name not in refused), None)
     enough = gigabytes(int(1.01 * least.bytes / USABLE))
     remedy = f"write runtime.bank: {fitting}" if fitting else f"it takes devices of {enough} GB, or shorter texts"
+    blocked = next((home.name for home in tried if home.fits and home.name in refused), None)
+    if blocked and not fitting:
+        remedy += f"; {blocked} would fit, but {refused[blocked]}"
     raise InputError(
         f"runtime.bank: {wanted}: {needs.sources} fits in no home on {devices.name} with "
         f"{gigabytes(devices.memory)} GB each: {short}; {remedy} (runtime.memory says how much a device has)"

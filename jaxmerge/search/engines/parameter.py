@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -178,8 +179,12 @@ class ParameterEngine(ScoringEngine):
         )
 
     def plan(self, devices: str | None = None) -> Mapping[str, str]:
-        lines = super().plan(devices)
-        return lines if devices is None else {**lines, "forward": self._forward_on(named(devices)).line}
+        if devices is None:
+            return super().plan()
+        there, memory = copy(self), self._config.runtime.memory
+        found = named(devices)
+        there._forward = self._forward_on(found if memory is None else replace(found, memory=parse_size(memory)))
+        return super(ParameterEngine, there).plan(devices)
 
     def load(self) -> None:
         log.info("forward: %s", self._forward.line)

@@ -103,6 +103,7 @@ class Placed(ABC):
             "chunk": self._chunk if self._settled else "auto",
             "forward": self._forward.name,
             "dtype": self._dtype.name,
+            "cache": (self._cache or self._dtype).name,
         }
 
     @property

@@ -28,6 +28,17 @@ def require_blocks(objectives: Sequence[Objective]) -> None:
             )
 
 
+def require_references(objectives: Sequence[Objective]) -> None:
+    """Objectives that no gradient can follow are refused."""
+    for objective in objectives:
+        if not hasattr(objective, "reference"):
+            raise InputError(
+                f"search: '{objective.name}' gives a gradient nothing to follow; give its kind a "
+                "reference(split, draw), or search without adam, warm_start and screening"
+            )
+        objective.reference("search")
+
+
 def model_choices(config: EvolveConfig, layout: DecoderConfig, devices: int) -> tuple[int, ...]:
     """The sizes that `model` may have in `runtime.mesh: auto`, ascending. devices: over which a candidate may be
     divided. What needs a whole tensor or row would give other bits where that is divided than in the export."""

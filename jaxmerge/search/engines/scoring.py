@@ -39,7 +39,7 @@ from jaxmerge.search.engines.memory import Memory, identities
 from jaxmerge.search.engines.merger import AnyPrograms
 from jaxmerge.search.engines.needs import Needs, needs_of
 from jaxmerge.search.engines.placed import Placed
-from jaxmerge.search.engines.requirements import require_blocks
+from jaxmerge.search.engines.requirements import require_blocks, require_references
 from jaxmerge.search.engines.sources import Models
 from jaxmerge.search.engines.texts import texts_of
 from jaxmerge.search.linearised import Linearised
@@ -63,8 +63,7 @@ class ScoringEngine(Placed):
         if config.search.evaluation.kind != "full":
             require_blocks(self._objectives)
         if config.search.differentiates:
-            for objective in self._objectives:
-                objective.reference("search")
+            require_references(self._objectives)
         self._compiles = 0
         self._memory = Memory()
         self._programs: AnyPrograms | None = None

@@ -18,7 +18,7 @@ from jaxmerge.search.dry_run import plan
 from jaxmerge.search.engines.forward import FLOPS_PER_BYTE, refusal
 from jaxmerge.search.engines.parameter import ParameterEngine
 from jaxmerge.search.evolve import evolve
-from jaxmerge.search.resolved import read_config
+from jaxmerge.search.resolved import as_placed, on_any_mesh, read_config
 
 LOW = "model.layers.2.mlp.down_proj"
 
@@ -119,3 +119,32 @@ def test_auto_weighs_arithmetic_against_memory_traffic(world: Path, monkeypatch:
     assert line("space.operator=ties") == "merged: ties is not linear in its sources"
     monkeypatch.setitem(FLOPS_PER_BYTE, "cpu", 500)
     assert line(*experts).startswith("batched: for ")
+
+
+def test_devices_that_are_planned_for_have_a_forward_of_their_own(world: Path) -> None:
+    stored, none = ["models.a=models/a", "models.b=models/b"], ["runtime.forward=auto"]
+    here, there = plan(world, [*stored, *none]), plan(world, [*stored, *none], devices="v5e-1")
+    assert here["forward"].startswith("merged: ") and there["forward"].startswith("batched: ")
+    assert there["memory"] == plan(world, stored, devices="v5e-1")["memory"]
+    assert there["memory"] != plan(world, [*stored, "runtime.forward=merged"], devices="v5e-1")["memory"]
+
+
+@pytest.mark.parametrize(
+    ("was", "chunk", "overrides", "forward", "kept"),
+    [
+        ("batched", 4, [], "batched", 4),
+        # Recorded before there was a choice.
+        ("auto", 2, [], "merged", 2),
+        # Of runtime everything may change.
+        ("batched", 4, ["runtime.bank=host"], "merged", "auto"),
+        ("batched", 4, ["runtime.mesh={pop: 1, model: 2}"], "merged", "auto"),
+        ("batched", 4, ["runtime.forward=merged"], "merged", "auto"),
+    ],
+)
+def test_a_run_that_goes_on_elsewhere_has_its_forward_where_that_can_be(
+    was: str, chunk: int, overrides: list[str], forward: str, kept: int | str, world: Path
+) -> None:
+    wanted = read_config(world, ["runtime.forward=auto", *overrides])
+    placed = as_placed(wanted, wanted.running(forward=was, chunk=chunk)).runtime
+    assert (placed.forward, placed.chunk) == (forward, kept)
+    assert on_any_mesh(wanted.running(forward="batched")).runtime.forward == "auto"

@@ -83,7 +83,7 @@ class Thresholds:
 
     def linearised(self, genome: np.ndarray, draw: int | None) -> Linearised:
         self.calls += 1
-        return Linearised(genome, {"it": self._values(genome)}, {"it": self.slopes}, {"it": False})
+        return Linearised(genome, {"it": self._values(genome)}, {"it": self.slopes}, {"it": False}, 8.0)
 
     def evaluate(self, genomes: np.ndarray, draw: int | None = None) -> list[Result]:
         return [self._result(self._values(genome)) for genome in genomes]
@@ -109,6 +109,8 @@ def test_screening_finds_more_for_the_same_cost(tmp_path: Path) -> None:
         found = search(stage, lambda genomes, _: engine.evaluate(genomes), history, screen=screen)
         assert history.forwards("parameter") == (96 if wanted is None else 8 * 11)
         best[wanted is None] = [generation.results for generation in found]
+    # What a Jacobian took is told by the engine, which is one for all processes.
+    assert {result.seconds for result in best[False][0]} == {1.0}
     last = {plain: np.mean([r.score for r in results[-1]]) for plain, results in best.items()}
     assert last[False] > last[True]
     assert engine.calls == 8
