@@ -193,8 +193,10 @@ class _Evolution:
             return
         history.repair()
         log.info("%s", self.engine.placed)
-        self.progress(Progress("loading", 0, None, note=self.engine.placed))
+        self.progress(Progress("loading", 0, None))
         self.engine.load()
+        # Not before: where a weight is refused, that is all there is to say.
+        self.progress(Progress("loading", 0, None, note=self.engine.placed))
         self._choose_chunk()
         if self.publish:
             self.publish.started(self.folder.path, self.config, self.engine.locations)

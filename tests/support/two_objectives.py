@@ -50,9 +50,11 @@ class TwoObjectives(FakeEngine):
         result = self._result(self._genome(candidate), split)
         return Measurement(result, dict(result.examples or {}))
 
-    def evaluate(self, genomes: np.ndarray, split: str = "search", draw: int | None = None) -> list[Result]:
+    def evaluate(
+        self, genomes: np.ndarray, split: str = "search", draw: int | None = None, exact: bool = False
+    ) -> list[Result]:
         time.sleep(self.pause)
-        return super().evaluate(genomes, split, draw)
+        return super().evaluate(genomes, split, draw, exact)
 
 
 def write_two(folder: Path, algorithm: str = "nsga2") -> Path:

@@ -109,7 +109,7 @@ def test_a_run_scores_a_subset_and_the_best_on_all_and_resumes_to_the_same_histo
 
 def test_likelihoods_and_samples_are_refused(tmp_path: Path) -> None:
     config = write_world(tmp_path, search={"evaluation": IRT})
-    with pytest.raises(InputError, match="irt needs scores from 0 to 1, and 'copy' is a likelihood"):
+    with pytest.raises(InputError, match="irt needs scores from 0 to 1, and 'copy' is of kind likelihood"):
         plan(config)
     choice = {"name": "pick", "kind": "choice", "prompt": "{question}", "answer": " w5", "choices": [" w5", " w6"]}
     config = write_world(
