@@ -26,7 +26,7 @@ demo: $(VENV)/.installed
 	$(BIN)/jaxmerge demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # MERGEKIT=PATH/TO/mergekit-yaml compares with it too.
 bench: $(VENV)/.installed-bench

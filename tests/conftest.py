@@ -14,6 +14,18 @@ _CACHE = Path(__file__).parents[1] / ".pytest_cache" / "xla"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+# Files of few tests that take long: begun last, they would leave the other worker without work.
+_LONG = (
+    *("test_road.py", "test_shared.py", "test_mesh.py", "test_homes.py", "test_wheel.py", "test_structure.py"),
+    *("test_gradients.py", "test_train.py", "test_screen.py", "test_joint.py", "test_routed.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, the rest as it was."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 SENTENCES = [
     "The quick brown fox jumps over the lazy dog, twice.",
     "What is 12 + 30? The answer is 42.",
