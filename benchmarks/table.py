@@ -99,6 +99,12 @@ ROWS = (
         "low_rank",
         lambda rows: " / ".join(f"{row['test_score']:.4f}" for row in reversed(rows)),
     ),
+    Row(
+        "one CPU device against two on the same two cores, of which one uses both already",
+        "≥ 1.7 times",
+        "devices",
+        lambda r: f"{r['speedup']:.2f}, scores {'the same' if r['same_scores'] else 'differ'}",
+    ),
     Row("search besides scoring", "≤ 5% of a generation", "overhead", lambda r: f"{100 * r['overhead_share']:.1f}%"),
     Row(
         "compilations after the first generation",
