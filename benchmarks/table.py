@@ -78,7 +78,8 @@ ROWS = (
     ),
     Row("greedy generation, tokens a second, of transformers'", "≥ 1.0", "generation", lambda r: f"{r['ratio']:.2f}"),
     Row(
-        "answers of lengths spread tenfold, tokens a second of a padded batch's: shrinking, 32 slots refilled",
+        "answers of lengths spread tenfold, tokens a second of a padded batch's: shrinking, 32 slots refilled; a busy "
+        "machine, on which two smaller runs gave 0.82, 1.20 and 0.77, 1.16: nothing is shown yet",
         "≥ 1.5",
         "refill",
         lambda r: ", ".join(
@@ -126,7 +127,8 @@ ROWS = (
         lambda r: " / ".join(f"{home['peak_mb']:.0f}" for home in reversed(r["homes"])),
     ),
     Row(
-        "a candidate of 10 LoRAs, core-seconds, against mergekit's way and transformers, torch on factors",
+        "a candidate of 10 LoRAs, core-seconds, against mergekit's way and transformers, torch on factors; one run on "
+        "a busy machine, which slows the first peer more",
         "≥ 20 times cheaper",
         "batched",
         lambda r: f"{r['loras'][0]['times_cheaper_than_mergekit_style_core']:.0f}, "
